@@ -15,6 +15,8 @@ mod node;
 
 pub mod blobservice;
 pub mod directoryservice;
+pub mod import;
+pub mod local;
 pub mod outboard;
 pub mod proto;
 

@@ -238,6 +238,18 @@ impl<'a> HashedBlob<'a> {
         }
     }
 
+    /// Puts together what was taken apart to send the bytes to another thread:
+    /// `hashed` must come from [`into_hashed`](Self::into_hashed) of `bytes`.
+    pub(crate) fn reunite(bytes: &'a [u8], hashed: Hashed) -> Self {
+        debug_assert_eq!(bytes.len() as u64, hashed.size);
+        Self { bytes, hashed }
+    }
+
+    /// What hashing the bytes yielded.
+    pub(crate) fn into_hashed(self) -> Hashed {
+        self.hashed
+    }
+
     /// The contents.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes

@@ -9,7 +9,9 @@ fn sizes() -> impl Iterator<Item = usize> {
 }
 
 fn content(size: usize) -> Vec<u8> {
-    (0..size).map(|i| (i ^ (i >> 9) ^ (i >> 17)) as u8).collect()
+    (0..size)
+        .map(|i| (i ^ (i >> 9) ^ (i >> 17)) as u8)
+        .collect()
 }
 
 #[test]

@@ -1,0 +1,367 @@
+//! What readers and sessions of a store share.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use quick_cache::sync::Cache;
+
+use super::{
+    Integrity, RecordKey,
+    blob::{LocalBlob, Source},
+    entry::{Entry, Key, Kind, PackId, Place},
+    folder::Folder,
+    index::IndexWriter,
+    pack::{Pack, ReadError, record_check},
+    session::blob_shard,
+    snapshot::{Snapshot, merged},
+};
+use crate::{Blob, Digest, Directory, DirectoryError, Error};
+
+/// Packs kept open, each with two files.
+const OPEN_PACKS: usize = 200;
+
+/// From this many indexes on, the small ones are merged.
+const MERGE_AT: usize = 8;
+
+/// Writers commit one after the other; the lock ends with the value.
+#[derive(Debug)]
+pub(super) struct WriteLock(#[expect(dead_code, reason = "held for its lock")] Folder);
+
+#[derive(Debug)]
+pub(super) struct Engine {
+    folder: Folder,
+    index: Folder,
+    packs: Folder,
+    blobs: Folder,
+    integrity: Integrity,
+    snapshot: RwLock<Arc<Snapshot>>,
+    refreshing: Mutex<()>,
+    open_packs: Cache<PackId, Arc<Pack>>,
+}
+
+impl Engine {
+    pub(super) fn open(folder: Folder, integrity: Integrity) -> Result<Self, Error> {
+        let index = folder.folder("index")?;
+        let snapshot = Snapshot::take(&index, None)?;
+        Ok(Self {
+            packs: folder.folder("packs")?,
+            blobs: folder.folder("blobs")?,
+            folder,
+            index,
+            integrity,
+            snapshot: RwLock::new(Arc::new(snapshot)),
+            refreshing: Mutex::new(()),
+            open_packs: Cache::new(OPEN_PACKS),
+        })
+    }
+
+    pub(super) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    pub(super) fn index_folder(&self) -> &Folder {
+        &self.index
+    }
+
+    pub(super) fn integrity(&self) -> Integrity {
+        self.integrity
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.read().clone()
+    }
+
+    /// A snapshot that has all that was committed before the call.
+    pub(super) fn fresh_snapshot(&self) -> Result<Arc<Snapshot>, Error> {
+        let snapshot = self.snapshot();
+        if !snapshot.is_stale(&self.index)? {
+            return Ok(snapshot);
+        }
+        let _one_at_a_time = self.refreshing.lock();
+        let snapshot = self.snapshot();
+        if snapshot.is_stale(&self.index)? {
+            let fresh = Arc::new(Snapshot::take(&self.index, Some(&snapshot))?);
+            *self.snapshot.write() = fresh;
+        }
+        Ok(self.snapshot())
+    }
+
+    pub(super) fn entry(&self, kind: Kind, key: &Key) -> Result<Option<Entry>, Error> {
+        let snapshot = self.snapshot();
+        match snapshot.get(kind, key) {
+            Ok(Some(entry)) => Ok(Some(entry)),
+            Ok(None) | Err(_) => self.fresh_snapshot()?.get(kind, key),
+        }
+    }
+
+    pub(super) fn pack(&self, id: PackId) -> Result<Arc<Pack>, Error> {
+        self.open_packs
+            .get_or_insert_with(&id, || Pack::open(&self.packs, id).map(Arc::new))
+    }
+
+    fn held(&self, kind: Kind, key: &Key) -> Result<Option<Held<'_>>, Error> {
+        match self.entry(kind, key)? {
+            Some(entry) => Ok(Some(Held::new(self, entry, self.pack(entry.pack)?))),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn record(&self, key: &RecordKey) -> Result<Option<Bytes>, Error> {
+        let held = self.held(Kind::Record, &key.0)?;
+        held.map(|held| held.record()).transpose()
+    }
+
+    pub(super) fn directory(&self, digest: &Digest) -> Result<Option<Arc<Directory>>, Error> {
+        let held = self.held(Kind::Directory, digest.as_bytes())?;
+        held.map(|held| held.directory()).transpose()
+    }
+
+    pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<Arc<dyn Blob>>, Error> {
+        match self.held(Kind::Blob, digest.as_bytes())? {
+            Some(held) => Ok(Some(held.blob(self.source(&held.entry)?))),
+            None => Ok(None),
+        }
+    }
+
+    fn source(&self, entry: &Entry) -> Result<Source, Error> {
+        let Place::Pack { offset } = entry.place else {
+            return self.file_source(&Digest::from_bytes(entry.key));
+        };
+        Ok(Source::Pack { offset })
+    }
+
+    fn file_source(&self, digest: &Digest) -> Result<Source, Error> {
+        let shard = self.blobs.folder(&blob_shard(digest))?;
+        let name = digest.to_string();
+        let path = shard.file_path(&name);
+        match shard.open_file(&name)? {
+            Some(file) => Ok(Source::File {
+                file: Arc::new(file),
+                path,
+            }),
+            None => Err(Error::Corrupt {
+                object: crate::Object::Blob(*digest),
+                place: path.display().to_string(),
+                detail: "the file is missing".to_owned(),
+            }),
+        }
+    }
+
+    /// Reads and verifies all of an object.
+    pub(super) fn check(&self, entry: Entry) -> Result<(), Error> {
+        let held = Held::new(self, entry, self.pack(entry.pack)?);
+        match entry.kind {
+            Kind::Record => held.record().map(drop),
+            Kind::Directory => held.directory().map(drop),
+            Kind::Blob => held.local_blob(self.source(&entry)?).check(),
+        }
+    }
+
+    /// Waits until no other writer commits.
+    pub(super) fn lock(&self) -> Result<WriteLock, Error> {
+        let folder = self.folder.folder(".")?;
+        folder.lock(true)?;
+        Ok(WriteLock(folder))
+    }
+
+    /// Moves indexes, in order of age, from a session to the store, and merges
+    /// some if there are many.
+    pub(super) fn publish(
+        &self,
+        lock: &WriteLock,
+        from: &Folder,
+        names: impl Iterator<Item = String>,
+    ) -> Result<(), Error> {
+        let mut sequence = self.last_sequence()?;
+        for name in names {
+            sequence += 1;
+            from.rename(&name, &self.index, &format!("{sequence:016x}-{name}"))?;
+        }
+        self.index.sync()?;
+        if let Err(error) = self.merge(lock, from) {
+            // The commit is done; the next one will try again.
+            tracing::warn!("indexes could not be merged: {error}");
+        }
+        Ok(())
+    }
+
+    fn last_sequence(&self) -> Result<u64, Error> {
+        let names = self.index.names()?;
+        let numbers = names
+            .iter()
+            .filter_map(|name| u64::from_str_radix(name.split_once('-')?.0, 16).ok());
+        Ok(numbers.max().unwrap_or(0))
+    }
+
+    /// Merges the newest indexes if there are many, so that a look-up asks
+    /// few. An index is merged once the newer ones together have a quarter of
+    /// its entries: each entry is rewritten O(log n) times.
+    fn merge(&self, _lock: &WriteLock, tmp: &Folder) -> Result<(), Error> {
+        let snapshot = self.fresh_snapshot()?;
+        let indexes = &snapshot.indexes;
+        if indexes.len() < MERGE_AT || snapshot.check_whole().is_err() {
+            return Ok(());
+        }
+        let (mut count, mut entries) = (0, 0);
+        for index in indexes {
+            if count >= MERGE_AT / 2 && index.len() > 4 * entries {
+                break;
+            }
+            count += 1;
+            entries += index.len();
+        }
+        let merging = &indexes[..count];
+        let id = PackId(super::random()?);
+        let name = format!("{id}.idx");
+        let path = tmp.file_path(&name);
+        let write_error = || Error::io("write", &path);
+        let mut writer =
+            IndexWriter::new(tmp.create_file(&name)?, super::random()?).map_err(write_error())?;
+        for entry in merged(merging, Kind::Record) {
+            writer.push(&entry?).map_err(write_error())?;
+        }
+        writer.finish().map_err(write_error())?;
+        // As the successor of the newest that it replaces: what it says is
+        // newer than all that remains. A crash before the old ones are removed
+        // leaves entries twice, which is harmless.
+        let sequence = self.last_sequence()? + 1;
+        tmp.rename(&name, &self.index, &format!("{sequence:016x}-{name}"))?;
+        self.index.sync()?;
+        for index in merging {
+            if let Some(name) = index.path().file_name() {
+                self.index.remove_file(&name.to_string_lossy())?;
+            }
+        }
+        self.index.sync()
+    }
+
+    /// Removes what killed sessions have left.
+    pub(super) fn sweep(&self, _lock: &WriteLock, tmp: &Folder) -> Result<(), Error> {
+        let mut crashed = false;
+        for name in tmp.names()? {
+            if !tmp.is_folder(&name)? {
+                tmp.remove_file(&name)?;
+                continue;
+            }
+            // Nobody else begins or ends a session while the store is locked;
+            // a session that lives has its folder locked.
+            if tmp.folder(&name)?.lock(false)? {
+                tmp.remove_folder(&name)?;
+                crashed = true;
+            }
+        }
+        let snapshot = self.fresh_snapshot()?;
+        if !crashed || snapshot.check_whole().is_err() {
+            return Ok(());
+        }
+        // The session may have died while it moved its files into place.
+        let known = snapshot.packs();
+        let known: std::collections::HashSet<String> = known
+            .iter()
+            .flat_map(|id| [id.meta_name(), id.blobs_name()])
+            .collect();
+        for name in self.packs.names()? {
+            if !known.contains(&name) {
+                self.packs.remove_file(&name)?;
+            }
+        }
+        for shard in self.blobs.names()? {
+            let shard = self.blobs.folder(&shard)?;
+            for name in shard.names()? {
+                let Ok(digest) = name.parse::<Digest>() else {
+                    continue;
+                };
+                let entry = snapshot.get(Kind::Blob, digest.as_bytes());
+                let unused = entry.is_ok_and(|e| e.is_none_or(|e| e.place != Place::File));
+                if unused {
+                    shard.remove_file(&name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An object that was found: its entry and the pack that has its bytes.
+#[derive(Debug)]
+pub(super) struct Held<'a> {
+    engine: &'a Engine,
+    pub(super) entry: Entry,
+    pack: Arc<Pack>,
+}
+
+impl<'a> Held<'a> {
+    pub(super) fn new(engine: &'a Engine, entry: Entry, pack: Arc<Pack>) -> Self {
+        Self {
+            engine,
+            entry,
+            pack,
+        }
+    }
+
+    fn damaged(&self, detail: String) -> Error {
+        Error::Corrupt {
+            object: self.entry.object(),
+            place: self.pack.meta.path.display().to_string(),
+            detail,
+        }
+    }
+
+    /// All bytes of an object in the pack's `.meta`.
+    fn bytes(&self) -> Result<Vec<u8>, Error> {
+        let Place::Pack { offset } = self.entry.place else {
+            return Err(self.damaged("its place is invalid".to_owned()));
+        };
+        let meta = &self.pack.meta;
+        let read = || {
+            let end = offset.checked_add(self.entry.size);
+            // What is not in the file is not allocated.
+            if end.is_none_or(|end| Some(end) > meta.len().ok()) {
+                return Err(ReadError::Absent("the file is cut short or missing"));
+            }
+            let mut bytes = vec![0; self.entry.size as usize];
+            meta.read_exact_at(&mut bytes, offset)?;
+            Ok(bytes)
+        };
+        read().map_err(|error| match error {
+            ReadError::Absent(detail) => self.damaged(detail.to_owned()),
+            ReadError::Io(source) => Error::io("read", &meta.path)(source),
+        })
+    }
+
+    pub(super) fn record(&self) -> Result<Bytes, Error> {
+        let bytes = self.bytes()?;
+        match bytes.split_last_chunk::<{ blake3::OUT_LEN }>() {
+            Some((value, check)) if record_check(&self.entry.key, value) == *check => {
+                let len = value.len();
+                Ok(Bytes::from(bytes).slice(..len))
+            }
+            _ => Err(self.damaged("the check does not match".to_owned())),
+        }
+    }
+
+    pub(super) fn directory(&self) -> Result<Arc<Directory>, Error> {
+        let digest = Digest::from_bytes(self.entry.key);
+        match Directory::decode_verified(&digest, self.bytes()?.into()) {
+            Ok(directory) => Ok(Arc::new(directory)),
+            Err(error @ DirectoryError::DigestMismatch { .. }) => {
+                Err(self.damaged(error.to_string()))
+            }
+            Err(source) => Err(Error::Directory { digest, source }),
+        }
+    }
+
+    fn local_blob(&self, source: Source) -> LocalBlob {
+        LocalBlob::new(
+            &self.entry,
+            self.pack.clone(),
+            source,
+            self.engine.integrity,
+        )
+    }
+
+    pub(super) fn blob(&self, source: Source) -> Arc<dyn Blob> {
+        Arc::new(self.local_blob(source))
+    }
+}

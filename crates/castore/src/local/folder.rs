@@ -1,0 +1,198 @@
+//! Directories of the store, held open.
+//!
+//! Everything is reached relative to an open directory, so that a store stays
+//! usable when its path stops resolving, as after switch-root.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags, Timespec},
+    io::Errno,
+    process::{Gid, Uid},
+};
+
+use crate::Error;
+
+/// An open directory.
+#[derive(Debug)]
+pub(super) struct Folder {
+    fd: OwnedFd,
+    /// As it was named when the store was opened; for messages only.
+    path: PathBuf,
+    /// Who shall own what is created here: root working in a user's store
+    /// must not leave files that the user cannot use.
+    owner: Option<(Uid, Gid)>,
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+impl Folder {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let fd = fs::open(path, DIRECTORY, Mode::empty())?;
+        let stat = fs::fstat(&fd)?;
+        let foreign = rustix::process::geteuid().is_root() && stat.st_uid != 0;
+        Ok(Self {
+            fd,
+            path: path.to_owned(),
+            owner: foreign.then(|| (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))),
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn file_path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    fn error<'a>(&'a self, act: &'static str, name: &'a str) -> impl FnOnce(Errno) -> Error + 'a {
+        move |errno| Error::Io {
+            act,
+            path: self.file_path(name),
+            source: errno.into(),
+        }
+    }
+
+    /// The folder `name` in this one.
+    pub(super) fn folder(&self, name: &str) -> Result<Self, Error> {
+        let fd = fs::openat(&self.fd, name, DIRECTORY, Mode::empty())
+            .map_err(self.error("open", name))?;
+        Ok(Self {
+            fd,
+            path: self.file_path(name),
+            owner: self.owner,
+        })
+    }
+
+    /// The folder `name` in this one, made if need be.
+    pub(super) fn make_folder(&self, name: &str) -> Result<Self, Error> {
+        match fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) => {
+                let folder = self.folder(name)?;
+                self.chown(&folder.fd, name)?;
+                self.sync()?;
+                Ok(folder)
+            }
+            Err(Errno::EXIST) => self.folder(name),
+            Err(errno) => Err(self.error("create", name)(errno)),
+        }
+    }
+
+    fn chown(&self, fd: impl AsFd, name: &str) -> Result<(), Error> {
+        match self.owner {
+            Some((uid, gid)) => fs::fchown(fd, Some(uid), Some(gid))
+                .map_err(self.error("change the owner of", name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens a file for reading; `None` if there is none.
+    pub(super) fn open_file(&self, name: &str) -> Result<Option<File>, Error> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        match fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(fd.into())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.error("open", name)(errno)),
+        }
+    }
+
+    /// Creates a file that must not be there, for reading and writing.
+    pub(super) fn create_file(&self, name: &str) -> Result<File, Error> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let fd = fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o644))
+            .map_err(self.error("create", name))?;
+        self.chown(&fd, name)?;
+        Ok(fd.into())
+    }
+
+    /// The names in the folder, unordered, without `.` and `..`.
+    pub(super) fn names(&self) -> Result<Vec<String>, Error> {
+        let list = || {
+            let mut names = Vec::new();
+            for entry in fs::Dir::read_from(&self.fd)? {
+                let name = entry?.file_name().to_string_lossy().into_owned();
+                if name != "." && name != ".." {
+                    names.push(name);
+                }
+            }
+            Ok(names)
+        };
+        list().map_err(|errno: Errno| Error::Io {
+            act: "list",
+            path: self.path.clone(),
+            source: errno.into(),
+        })
+    }
+
+    /// Moves a file to another folder of the store, over what is there.
+    pub(super) fn rename(&self, name: &str, to: &Self, new_name: &str) -> Result<(), Error> {
+        fs::renameat(&self.fd, name, &to.fd, new_name).map_err(self.error("rename", name))
+    }
+
+    pub(super) fn remove_file(&self, name: &str) -> Result<(), Error> {
+        match fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(self.error("remove", name)(errno)),
+        }
+    }
+
+    /// Removes the folder `name` and the files in it.
+    pub(super) fn remove_folder(&self, name: &str) -> Result<(), Error> {
+        let folder = self.folder(name)?;
+        for file in folder.names()? {
+            folder.remove_file(&file)?;
+        }
+        fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR).map_err(self.error("remove", name))
+    }
+
+    /// Makes the names in the folder durable.
+    pub(super) fn sync(&self) -> Result<(), Error> {
+        fs::fsync(&self.fd).map_err(self.error("sync", ""))
+    }
+
+    /// Makes everything on the file system durable.
+    pub(super) fn sync_filesystem(&self) -> Result<(), Error> {
+        rustix::fs::syncfs(&self.fd).map_err(self.error("sync the file system of", ""))
+    }
+
+    /// When the set of names last changed.
+    pub(super) fn stamp(&self) -> Result<Timespec, Error> {
+        let stat = fs::fstat(&self.fd).map_err(self.error("stat", ""))?;
+        Ok(Timespec {
+            tv_sec: stat.st_mtime,
+            tv_nsec: stat.st_mtime_nsec as _,
+        })
+    }
+
+    /// Takes the folder's advisory lock; it lasts as long as the folder is
+    /// open. Answers false if `wait` is false and another has it.
+    pub(super) fn lock(&self, wait: bool) -> Result<bool, Error> {
+        let operation = match wait {
+            true => FlockOperation::LockExclusive,
+            false => FlockOperation::NonBlockingLockExclusive,
+        };
+        loop {
+            match fs::flock(&self.fd, operation) {
+                Ok(()) => return Ok(true),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if !wait => return Ok(false),
+                Err(errno) => return Err(self.error("lock", "")(errno)),
+            }
+        }
+    }
+
+    /// Whether `name` is a folder in this one.
+    pub(super) fn is_folder(&self, name: &str) -> Result<bool, Error> {
+        let stat = fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(self.error("stat", name))?;
+        Ok(FileType::from_raw_mode(stat.st_mode).is_dir())
+    }
+}

@@ -1,0 +1,499 @@
+//! Writing: a session gathers objects out of sight and commits them at once.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Write},
+    ops::Deref,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{
+    RecordKey,
+    blob::Source,
+    engine::{Engine, Held},
+    entry::{Entry, Key, Kind, PackId, Place},
+    folder::Folder,
+    index::{Index, IndexWriter},
+    pack::{Appender, Pack, Tag, record_check},
+};
+use crate::{
+    Blob, BlobService, BlobWriter, Digest, Directory, DirectoryService, Error, HashedBlob,
+    outboard::BlobHasher,
+};
+
+/// A blob of this many bytes or more is a file of its own, that the kernel can
+/// read by itself (FUSE passthrough); smaller ones are packed, since a file
+/// each costs an inode to write and to read.
+pub(super) const WHOLE_FILE_LEN: usize = 256 * 1024;
+
+/// How many objects a session holds the entries of in memory. When there are
+/// more, it seals the pack and begins another.
+const SEGMENT_OBJECTS: usize = 100_000;
+
+/// From this many new blob files on, one sync of the file system is cheaper
+/// than one of each file.
+const SYNC_EACH: usize = 16;
+
+/// Objects being written to a [`LocalStore`](super::LocalStore).
+///
+/// What was put can be read back through the session, and by nobody else
+/// before [`commit`](Self::commit). Dropped without it, a session leaves
+/// nothing behind; killed, it leaves files that the next session removes.
+#[derive(Debug)]
+pub struct Session {
+    engine: Arc<Engine>,
+    name: String,
+    /// Locked as long as the session lives.
+    folder: Folder,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: Option<Segment>,
+    sealed: Vec<Sealed>,
+    /// Blobs that are files of their own, by the name of their temporary file.
+    files: HashMap<Digest, String>,
+    next_file: u64,
+}
+
+/// The pack being written.
+#[derive(Debug)]
+struct Segment {
+    id: PackId,
+    meta: Appender,
+    blobs: Option<Appender>,
+    entries: HashMap<(Kind, Key), Entry>,
+}
+
+/// A pack that is complete and durable, with its index, but not visible yet.
+#[derive(Debug)]
+struct Sealed {
+    id: PackId,
+    index: Index,
+}
+
+fn index_name(id: PackId) -> String {
+    format!("{id}.idx")
+}
+
+impl Session {
+    pub(super) fn begin(engine: Arc<Engine>) -> Result<Self, Error> {
+        let lock = engine.lock()?;
+        let tmp = engine.folder().make_folder("tmp")?;
+        engine.sweep(&lock, &tmp)?;
+        let name = PackId(super::random()?).to_string();
+        let folder = tmp.make_folder(&name)?;
+        folder.lock(true)?;
+        Ok(Self {
+            engine,
+            name,
+            folder,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Puts a record, in place of an older one of the same key.
+    ///
+    /// # Errors
+    /// If it could not be written.
+    pub fn put_record(&self, key: &RecordKey, value: &[u8]) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        let segment = state.segment(&self.folder)?;
+        let check = record_check(&key.0, value);
+        let parts = [value, check.as_bytes()];
+        let offset = segment.meta.append(Tag::Record, &key.0, &parts)?;
+        let size = (value.len() + check.as_bytes().len()) as u64;
+        segment.insert(Kind::Record, key.0, Place::Pack { offset }, size, 0);
+        Ok(())
+    }
+
+    /// The record of `key`, as put in this session or before.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn record(&self, key: &RecordKey) -> Result<Option<Bytes>, Error> {
+        match self.held(Kind::Record, &key.0)? {
+            Some(held) => held.record().map(Some),
+            None => self.engine.record(key),
+        }
+    }
+
+    /// Makes what was put durable, and visible to all users of the store.
+    ///
+    /// # Errors
+    /// If that failed; the store is then as it was before.
+    pub fn commit(self) -> Result<(), Error> {
+        self.commit_shared()
+    }
+
+    /// As [`commit`](Self::commit), of a session that others hold as well; it
+    /// is empty then.
+    pub(super) fn commit_shared(&self) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        if state.open.is_none() && state.sealed.is_empty() {
+            return Ok(());
+        }
+        state.seal(&self.folder)?;
+        self.sync_files(&state)?;
+        let lock = self.engine.lock()?;
+        let store = self.engine.folder();
+        // First all that indexes refer to, then the indexes. The records came
+        // last and so did the index that has them: all becomes visible with it.
+        let blobs = store.make_folder("blobs")?;
+        let mut shards: HashMap<String, Folder> = HashMap::new();
+        for (digest, file) in &state.files {
+            let shard = blob_shard(digest);
+            if !shards.contains_key(&shard) {
+                shards.insert(shard.clone(), blobs.make_folder(&shard)?);
+            }
+            self.folder
+                .rename(file, &shards[&shard], &digest.to_string())?;
+        }
+        shards.values().try_for_each(Folder::sync)?;
+        let packs = store.make_folder("packs")?;
+        for Sealed { id, .. } in &state.sealed {
+            self.folder
+                .rename(&id.meta_name(), &packs, &id.meta_name())?;
+            match self
+                .folder
+                .rename(&id.blobs_name(), &packs, &id.blobs_name())
+            {
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        packs.sync()?;
+        let names = state.sealed.iter().map(|sealed| index_name(sealed.id));
+        self.engine.publish(&lock, &self.folder, names)?;
+        *state = State::default();
+        Ok(())
+    }
+
+    fn sync_files(&self, state: &State) -> Result<(), Error> {
+        if state.files.len() > SYNC_EACH {
+            return self.folder.sync_filesystem();
+        }
+        for name in state.files.values() {
+            if let Some(file) = self.folder.open_file(name)? {
+                file.sync_all()
+                    .map_err(Error::io("sync", self.folder.file_path(name)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An object of this session.
+    fn held(&self, kind: Kind, key: &Key) -> Result<Option<Held<'_>>, Error> {
+        let mut state = self.state.lock();
+        let Some(entry) = state.entry(kind, key)? else {
+            return Ok(None);
+        };
+        if let Some(segment) = &mut state.open
+            && segment.id == entry.pack
+        {
+            segment.meta.flush()?;
+            segment.blobs.as_mut().map_or(Ok(()), Appender::flush)?;
+        }
+        let pack = Arc::new(Pack::open(&self.folder, entry.pack)?);
+        Ok(Some(Held::new(&self.engine, entry, pack)))
+    }
+
+    fn knows(&self, kind: Kind, key: &Key) -> Result<bool, Error> {
+        Ok(
+            self.state.lock().entry(kind, key)?.is_some()
+                || self.engine.entry(kind, key)?.is_some(),
+        )
+    }
+}
+
+pub(super) fn blob_shard(digest: &Digest) -> String {
+    format!("{:02x}", digest.as_bytes()[0])
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let removed =
+            (self.engine.folder().folder("tmp")).and_then(|tmp| tmp.remove_folder(&self.name));
+        if let Err(error) = removed {
+            tracing::warn!("a session's files were left behind: {error}");
+        }
+    }
+}
+
+impl State {
+    fn segment(&mut self, folder: &Folder) -> Result<&mut Segment, Error> {
+        let full = |segment: &Segment| segment.entries.len() >= SEGMENT_OBJECTS;
+        if self.open.as_ref().is_some_and(full) {
+            self.seal(folder)?;
+        }
+        if self.open.is_none() {
+            let id = PackId(super::random()?);
+            self.open = Some(Segment {
+                id,
+                meta: Appender::create_meta(folder, id)?,
+                blobs: None,
+                entries: HashMap::new(),
+            });
+        }
+        // Just made, if it was not there.
+        self.open.as_mut().ok_or_else(|| Error::Backend {
+            place: folder.path().display().to_string(),
+            detail: "the session has no pack".to_owned(),
+        })
+    }
+
+    fn entry(&self, kind: Kind, key: &Key) -> Result<Option<Entry>, Error> {
+        let open = (self.open.as_ref()).and_then(|segment| segment.entries.get(&(kind, *key)));
+        if let Some(entry) = open {
+            return Ok(Some(*entry));
+        }
+        for sealed in self.sealed.iter().rev() {
+            if let Some(entry) = sealed.index.get(kind, key)? {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Ends the open pack: makes it durable and writes its index.
+    fn seal(&mut self, folder: &Folder) -> Result<(), Error> {
+        let Some(mut segment) = self.open.take() else {
+            return Ok(());
+        };
+        segment.meta.sync()?;
+        segment.blobs.as_mut().map_or(Ok(()), Appender::sync)?;
+        let mut entries: Vec<_> = segment.entries.into_values().collect();
+        entries.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
+        let name = index_name(segment.id);
+        let file = folder.create_file(&name)?;
+        let path = folder.file_path(&name);
+        let nonce = super::random()?;
+        let write = || {
+            let mut writer = IndexWriter::new(file, nonce)?;
+            entries.iter().try_for_each(|entry| writer.push(entry))?;
+            writer.finish()
+        };
+        let file = write().map_err(Error::io("write", &path))?;
+        let index = Index::open(file, path)?;
+        self.sealed.push(Sealed {
+            id: segment.id,
+            index,
+        });
+        Ok(())
+    }
+
+    fn temporary_file(&mut self, folder: &Folder) -> Result<(String, File), Error> {
+        let name = format!("{}.blob", self.next_file);
+        self.next_file += 1;
+        let file = folder.create_file(&name)?;
+        Ok((name, file))
+    }
+
+    fn insert_file(
+        &mut self,
+        folder: &Folder,
+        digest: Digest,
+        size: u64,
+        name: String,
+        outboard: &[u8],
+    ) -> Result<(), Error> {
+        let segment = self.segment(folder)?;
+        let outboard = segment.put_outboard(&digest, outboard)?;
+        segment.insert(Kind::Blob, *digest.as_bytes(), Place::File, size, outboard);
+        self.files.insert(digest, name);
+        Ok(())
+    }
+}
+
+impl Segment {
+    fn insert(&mut self, kind: Kind, key: Key, place: Place, size: u64, outboard: u64) {
+        let entry = Entry {
+            kind,
+            key,
+            pack: self.id,
+            place,
+            size,
+            outboard,
+        };
+        self.entries.insert((kind, key), entry);
+    }
+
+    /// Returns the offset of the outboard, or 0 if it is empty.
+    fn put_outboard(&mut self, digest: &Digest, outboard: &[u8]) -> Result<u64, Error> {
+        match outboard {
+            [] => Ok(0),
+            _ => self
+                .meta
+                .append(Tag::Outboard, digest.as_bytes(), &[outboard]),
+        }
+    }
+}
+
+impl BlobService for Session {
+    fn open(&self, digest: &Digest) -> Result<Option<Arc<dyn Blob>>, Error> {
+        let Some(held) = self.held(Kind::Blob, digest.as_bytes())? else {
+            return self.engine.open_blob(digest);
+        };
+        let source = match held.entry.place {
+            Place::Pack { offset } => Source::Pack { offset },
+            Place::File => {
+                let name = self.state.lock().files.get(digest).cloned();
+                let name = name.unwrap_or_default();
+                match self.folder.open_file(&name)? {
+                    Some(file) => Source::File {
+                        file: Arc::new(file),
+                        path: self.folder.file_path(&name),
+                    },
+                    None => return Ok(None),
+                }
+            }
+        };
+        Ok(Some(held.blob(source)))
+    }
+
+    fn has(&self, digest: &Digest) -> Result<bool, Error> {
+        self.knows(Kind::Blob, digest.as_bytes())
+    }
+
+    fn put(&self, blob: &HashedBlob<'_>) -> Result<(), Error> {
+        let (digest, bytes) = (*blob.digest(), blob.bytes());
+        if self.has(&digest)? {
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        if bytes.len() >= WHOLE_FILE_LEN {
+            let (name, mut file) = state.temporary_file(&self.folder)?;
+            file.write_all(bytes)
+                .map_err(Error::io("write", self.folder.file_path(&name)))?;
+            let size = bytes.len() as u64;
+            return state.insert_file(&self.folder, digest, size, name, blob.outboard());
+        }
+        let segment = state.segment(&self.folder)?;
+        let outboard = segment.put_outboard(&digest, blob.outboard())?;
+        let blobs = match &mut segment.blobs {
+            Some(blobs) => blobs,
+            none => none.insert(Appender::create_blobs(&self.folder, segment.id)?),
+        };
+        let offset = blobs.append(Tag::Blob, digest.as_bytes(), &[bytes])?;
+        let place = Place::Pack { offset };
+        let size = bytes.len() as u64;
+        segment.insert(Kind::Blob, *digest.as_bytes(), place, size, outboard);
+        Ok(())
+    }
+
+    fn writer(&self) -> Result<Box<dyn BlobWriter + '_>, Error> {
+        Ok(Box::new(SessionBlobWriter::new(self)))
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// Keeps a blob in memory until it is big enough to be a file of its own.
+pub(super) struct SessionBlobWriter<S: Deref<Target = Session>> {
+    session: S,
+    hasher: BlobHasher,
+    buffer: Vec<u8>,
+    file: Option<(String, File)>,
+}
+
+impl<S: Deref<Target = Session>> SessionBlobWriter<S> {
+    pub(super) fn new(session: S) -> Self {
+        Self {
+            session,
+            hasher: BlobHasher::default(),
+            buffer: Vec::new(),
+            file: None,
+        }
+    }
+}
+
+impl<S: Deref<Target = Session>> Write for SessionBlobWriter<S> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if self.file.is_none() && self.buffer.len() + data.len() < WHOLE_FILE_LEN {
+            self.buffer.extend_from_slice(data);
+            return Ok(data.len());
+        }
+        if self.file.is_none() {
+            let mut state = self.session.state.lock();
+            let (name, mut file) = state
+                .temporary_file(&self.session.folder)
+                .map_err(io::Error::other)?;
+            self.hasher.update(&self.buffer);
+            file.write_all(&self.buffer)?;
+            self.buffer = Vec::new();
+            self.file = Some((name, file));
+        }
+        if let Some((_, file)) = &mut self.file {
+            file.write_all(data)?;
+        }
+        self.hasher.update(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<S: Deref<Target = Session>> BlobWriter for SessionBlobWriter<S> {
+    fn finish(mut self: Box<Self>) -> Result<(Digest, u64), Error> {
+        let Some((name, _)) = self.file.take() else {
+            let blob = HashedBlob::new(&self.buffer);
+            BlobService::put(&*self.session, &blob)?;
+            return Ok((*blob.digest(), self.buffer.len() as u64));
+        };
+        let hashed = std::mem::take(&mut self.hasher).finish();
+        let folder = &self.session.folder;
+        if self.session.has(&hashed.digest)? {
+            folder.remove_file(&name)?;
+        } else {
+            let mut state = self.session.state.lock();
+            state.insert_file(folder, hashed.digest, hashed.size, name, &hashed.outboard)?;
+        }
+        Ok((hashed.digest, hashed.size))
+    }
+}
+
+impl<S: Deref<Target = Session>> Drop for SessionBlobWriter<S> {
+    fn drop(&mut self) {
+        if let Some((name, _)) = &self.file
+            && let Err(error) = self.session.folder.remove_file(name)
+        {
+            tracing::warn!("an unfinished blob was left behind: {error}");
+        }
+    }
+}
+
+impl DirectoryService for Session {
+    fn get(&self, digest: &Digest) -> Result<Option<Arc<Directory>>, Error> {
+        match self.held(Kind::Directory, digest.as_bytes())? {
+            Some(held) => held.directory().map(Some),
+            None => self.engine.directory(digest),
+        }
+    }
+
+    fn put(&self, directory: &Directory) -> Result<Digest, Error> {
+        let encoded = directory.encode();
+        let digest = Digest::of(&encoded);
+        let key = digest.as_bytes();
+        if !self.knows(Kind::Directory, key)? {
+            let mut state = self.state.lock();
+            let segment = state.segment(&self.folder)?;
+            let offset = segment.meta.append(Tag::Directory, key, &[&encoded])?;
+            let place = Place::Pack { offset };
+            segment.insert(Kind::Directory, *key, place, encoded.len() as u64, 0);
+        }
+        Ok(digest)
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
