@@ -5,7 +5,10 @@ use std::{
     fs::File,
     io::{self, Write},
     ops::Deref,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -50,6 +53,9 @@ pub struct Session {
     /// Locked as long as the session lives.
     folder: Folder,
     state: Mutex<State>,
+    /// Set while a commit moves files into the store. If it stays set, the
+    /// folder is left for the next session, which then removes these as well.
+    moving: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +100,7 @@ impl Session {
             name,
             folder,
             state: Mutex::default(),
+            moving: AtomicBool::new(false),
         })
     }
 
@@ -142,6 +149,7 @@ impl Session {
         self.sync_files(&state)?;
         let lock = self.engine.lock()?;
         let store = self.engine.folder();
+        self.moving.store(true, Ordering::Relaxed);
         // First all that indexes refer to, then the indexes. The records came
         // last and so did the index that has them: all becomes visible with it.
         let blobs = store.make_folder("blobs")?;
@@ -170,6 +178,7 @@ impl Session {
         packs.sync()?;
         let names = state.sealed.iter().map(|sealed| index_name(sealed.id));
         self.engine.publish(&lock, &self.folder, names)?;
+        self.moving.store(false, Ordering::Relaxed);
         *state = State::default();
         Ok(())
     }

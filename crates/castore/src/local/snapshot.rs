@@ -161,19 +161,17 @@ pub(super) fn merged(
         .map(|index| index.entries_from(kind).peekable())
         .collect();
     std::iter::from_fn(move || {
-        let mut newest: Option<(usize, Entry)> = None;
-        for at in 0..sources.len() {
-            match sources[at].peek() {
-                None => {}
-                Some(Err(_)) => return sources[at].next(),
-                Some(Ok(entry)) => {
-                    if newest.is_none_or(|(_, best)| entry.order() < best.order()) {
-                        newest = Some((at, *entry));
-                    }
+        let mut newest: Option<Entry> = None;
+        for source in &mut sources {
+            match source.peek() {
+                Some(Err(_)) => return source.next(),
+                Some(Ok(entry)) if newest.is_none_or(|best| entry.order() < best.order()) => {
+                    newest = Some(*entry);
                 }
+                Some(Ok(_)) | None => {}
             }
         }
-        let (_, entry) = newest?;
+        let entry = newest?;
         for source in &mut sources {
             source.next_if(|other| matches!(other, Ok(other) if other.order() == entry.order()));
         }
