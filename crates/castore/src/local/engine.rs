@@ -1,6 +1,6 @@
 //! What readers and sessions of a store share.
 
-use std::sync::Arc;
+use std::{io::ErrorKind, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -240,15 +240,19 @@ impl Engine {
     pub(super) fn sweep(&self, _lock: &WriteLock, tmp: &Folder) -> Result<(), Error> {
         let mut crashed = false;
         for name in tmp.names()? {
-            if !tmp.is_folder(&name)? {
-                tmp.remove_file(&name)?;
-                continue;
-            }
-            // Nobody else begins or ends a session while the store is locked;
-            // a session that lives has its folder locked.
-            if tmp.folder(&name)?.lock(false)? {
-                tmp.remove_folder(&name)?;
-                crashed = true;
+            // A session that lives has its folder locked; one that ends just
+            // now may remove it under our hands.
+            match tmp.folder(&name) {
+                Ok(folder) if folder.lock(false)? => {
+                    tmp.remove_folder(&name)?;
+                    crashed = true;
+                }
+                Ok(_) => {}
+                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotADirectory => {
+                    tmp.remove_file(&name)?;
+                }
+                Err(error) => return Err(error),
             }
         }
         let snapshot = self.fresh_snapshot()?;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags, Timespec},
+    fs::{self, AtFlags, FlockOperation, Mode, OFlags, Timespec},
     io::Errno,
     process::{Gid, Uid},
 };
@@ -144,9 +144,14 @@ impl Folder {
         }
     }
 
-    /// Removes the folder `name` and the files in it.
+    /// Removes the folder `name`, if it is there, and the files in it.
     pub(super) fn remove_folder(&self, name: &str) -> Result<(), Error> {
-        let folder = self.folder(name)?;
+        let folder = match self.folder(name) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            other => other?,
+        };
         for file in folder.names()? {
             folder.remove_file(&file)?;
         }
@@ -187,12 +192,5 @@ impl Folder {
                 Err(errno) => return Err(self.error("lock", "")(errno)),
             }
         }
-    }
-
-    /// Whether `name` is a folder in this one.
-    pub(super) fn is_folder(&self, name: &str) -> Result<bool, Error> {
-        let stat = fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(self.error("stat", name))?;
-        Ok(FileType::from_raw_mode(stat.st_mode).is_dir())
     }
 }
