@@ -67,16 +67,27 @@ impl ContentAddress {
     ) -> Result<StorePath, BuildError> {
         let mut references = references.into_iter().peekable();
         match self {
-            Self::Text(_) if self_reference => Err(BuildError::SelfReference { name: name.to_owned() }),
+            Self::Text(_) if self_reference => Err(BuildError::SelfReference {
+                name: name.to_owned(),
+            }),
             Self::Text(digest) => Ok(build::text_path(name, digest, references)?),
-            Self::Recursive(NixHash::Sha256(digest)) => {
-                Ok(build::source_path(name, digest, references, self_reference)?)
-            }
+            Self::Recursive(NixHash::Sha256(digest)) => Ok(build::source_path(
+                name,
+                digest,
+                references,
+                self_reference,
+            )?),
             Self::Flat(_) | Self::Recursive(_) if self_reference || references.peek().is_some() => {
-                Err(BuildError::References { name: name.to_owned() })
+                Err(BuildError::References {
+                    name: name.to_owned(),
+                })
             }
             Self::Flat(hash) => Ok(build::fixed_output_path(name, FileIngestion::Flat, hash)?),
-            Self::Recursive(hash) => Ok(build::fixed_output_path(name, FileIngestion::Recursive, hash)?),
+            Self::Recursive(hash) => Ok(build::fixed_output_path(
+                name,
+                FileIngestion::Recursive,
+                hash,
+            )?),
         }
     }
 
@@ -88,9 +99,11 @@ impl ContentAddress {
         path: &StorePath,
         references: impl IntoIterator<Item = &'a StorePath>,
     ) -> bool {
-        let (own, others): (Vec<_>, Vec<_>) =
-            references.into_iter().partition(|reference| *reference == path);
-        self.store_path(path.name(), others, !own.is_empty()).is_ok_and(|expected| expected == *path)
+        let (own, others): (Vec<_>, Vec<_>) = references
+            .into_iter()
+            .partition(|reference| *reference == path);
+        self.store_path(path.name(), others, !own.is_empty())
+            .is_ok_and(|expected| expected == *path)
     }
 }
 
@@ -109,23 +122,32 @@ impl FromStr for ContentAddress {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let parse_hash = |rest: &str| {
-            let (algo, digest) =
-                rest.split_once(':').ok_or_else(|| Error::NoAlgo { text: text.to_owned() })?;
+            let (algo, digest) = rest.split_once(':').ok_or_else(|| Error::NoAlgo {
+                text: text.to_owned(),
+            })?;
             algo.parse()
                 .and_then(|algo| NixHash::parse_bare(digest, algo))
-                .map_err(|source| Error::Hash { text: text.to_owned(), source })
+                .map_err(|source| Error::Hash {
+                    text: text.to_owned(),
+                    source,
+                })
         };
         if let Some(rest) = text.strip_prefix("text:") {
             let digest = parse_hash(rest)?
                 .into_sha256()
-                .map_err(|source| Error::Hash { text: text.to_owned(), source })?;
+                .map_err(|source| Error::Hash {
+                    text: text.to_owned(),
+                    source,
+                })?;
             Ok(Self::Text(digest))
         } else if let Some(rest) = text.strip_prefix("fixed:r:") {
             Ok(Self::Recursive(parse_hash(rest)?))
         } else if let Some(rest) = text.strip_prefix("fixed:") {
             Ok(Self::Flat(parse_hash(rest)?))
         } else {
-            Err(Error::Prefix { text: text.to_owned() })
+            Err(Error::Prefix {
+                text: text.to_owned(),
+            })
         }
     }
 }
@@ -154,23 +176,50 @@ mod tests {
         let parse = |text: String| text.parse::<ContentAddress>();
         assert!(matches!(parse(String::new()), Err(Error::Prefix { .. })));
         assert!(matches!(parse(digest.clone()), Err(Error::Prefix { .. })));
-        assert!(matches!(parse("fixed:r".to_owned()), Err(Error::NoAlgo { .. })));
-        assert!(matches!(parse(format!("fixed:git:{sha1}")), Err(Error::Hash { .. })));
-        assert!(matches!(parse(format!("text:r:{digest}")), Err(Error::Hash { .. })));
-        assert!(matches!(parse(format!("text:{sha1}")), Err(Error::Hash { .. })));
-        assert!(matches!(parse(format!("fixed:{digest} ")), Err(Error::Hash { .. })));
+        assert!(matches!(
+            parse("fixed:r".to_owned()),
+            Err(Error::NoAlgo { .. })
+        ));
+        assert!(matches!(
+            parse(format!("fixed:git:{sha1}")),
+            Err(Error::Hash { .. })
+        ));
+        assert!(matches!(
+            parse(format!("text:r:{digest}")),
+            Err(Error::Hash { .. })
+        ));
+        assert!(matches!(
+            parse(format!("text:{sha1}")),
+            Err(Error::Hash { .. })
+        ));
+        assert!(matches!(
+            parse(format!("fixed:{digest} ")),
+            Err(Error::Hash { .. })
+        ));
         let sri = NixHash::Sha256([1; 32]).to_sri();
-        assert!(matches!(parse(format!("fixed:{sri}")), Err(Error::NoAlgo { .. })));
+        assert!(matches!(
+            parse(format!("fixed:{sri}")),
+            Err(Error::NoAlgo { .. })
+        ));
     }
 
     #[test]
     fn references_only_where_allowed() {
         let other = StorePath::new([3; 20], "other").unwrap();
         let flat = ContentAddress::Flat(NixHash::Sha256([1; 32]));
-        assert!(matches!(flat.store_path("x", [&other], false), Err(BuildError::References { .. })));
-        assert!(matches!(flat.store_path("x", [], true), Err(BuildError::References { .. })));
+        assert!(matches!(
+            flat.store_path("x", [&other], false),
+            Err(BuildError::References { .. })
+        ));
+        assert!(matches!(
+            flat.store_path("x", [], true),
+            Err(BuildError::References { .. })
+        ));
         let text = ContentAddress::Text([1; 32]);
         assert!(text.store_path("x", [&other], false).is_ok());
-        assert!(matches!(text.store_path("x", [], true), Err(BuildError::SelfReference { .. })));
+        assert!(matches!(
+            text.store_path("x", [], true),
+            Err(BuildError::SelfReference { .. })
+        ));
     }
 }

@@ -68,7 +68,9 @@ impl FromStr for HashAlgo {
             "sha1" => Ok(Self::Sha1),
             "sha256" => Ok(Self::Sha256),
             "sha512" => Ok(Self::Sha512),
-            _ => Err(Error::UnknownAlgo { name: name.to_owned() }),
+            _ => Err(Error::UnknownAlgo {
+                name: name.to_owned(),
+            }),
         }
     }
 }
@@ -201,7 +203,10 @@ impl NixHash {
     pub fn into_sha256(self) -> Result<[u8; 32], Error> {
         match self {
             Self::Sha256(digest) => Ok(digest),
-            other => Err(Error::WrongAlgo { found: other.algo(), expected: HashAlgo::Sha256 }),
+            other => Err(Error::WrongAlgo {
+                found: other.algo(),
+                expected: HashAlgo::Sha256,
+            }),
         }
     }
 
@@ -220,9 +225,17 @@ impl NixHash {
                 return Err(Error::WrongAlgo { found, expected });
             }
             (Some(algo), _) | (None, Some(algo)) => algo,
-            (None, None) => return Err(Error::NoAlgo { hash: text.to_owned() }),
+            (None, None) => {
+                return Err(Error::NoAlgo {
+                    hash: text.to_owned(),
+                });
+            }
         };
-        if sri { Self::from_base64(digest, algo) } else { Self::parse_bare(digest, algo) }
+        if sri {
+            Self::from_base64(digest, algo)
+        } else {
+            Self::parse_bare(digest, algo)
+        }
     }
 
     /// Parses a digest without a prefix, in whichever of the three encodings its length says.
@@ -231,11 +244,18 @@ impl NixHash {
         if digest.len() == HEXLOWER.encode_len(len) {
             let bytes = HEXLOWER_PERMISSIVE
                 .decode(digest.as_bytes())
-                .map_err(|source| Error::Base16 { algo, digest: digest.to_owned(), source })?;
+                .map_err(|source| Error::Base16 {
+                    algo,
+                    digest: digest.to_owned(),
+                    source,
+                })?;
             Self::from_decoded(&bytes, algo, digest)
         } else if digest.len() == nixbase32::encoded_len(len) {
-            let bytes = nixbase32::decode(digest)
-                .map_err(|source| Error::Nix32 { algo, digest: digest.to_owned(), source })?;
+            let bytes = nixbase32::decode(digest).map_err(|source| Error::Nix32 {
+                algo,
+                digest: digest.to_owned(),
+                source,
+            })?;
             Self::from_decoded(&bytes, algo, digest)
         } else {
             Self::from_base64(digest, algo)
@@ -244,16 +264,26 @@ impl NixHash {
 
     fn from_base64(digest: &str, algo: HashAlgo) -> Result<Self, Error> {
         if digest.len() != BASE64.encode_len(algo.digest_len()) {
-            return Err(Error::Length { algo, digest: digest.to_owned() });
+            return Err(Error::Length {
+                algo,
+                digest: digest.to_owned(),
+            });
         }
         let bytes = BASE64
             .decode(digest.as_bytes())
-            .map_err(|source| Error::Base64 { algo, digest: digest.to_owned(), source })?;
+            .map_err(|source| Error::Base64 {
+                algo,
+                digest: digest.to_owned(),
+                source,
+            })?;
         Self::from_decoded(&bytes, algo, digest)
     }
 
     fn from_decoded(bytes: &[u8], algo: HashAlgo, digest: &str) -> Result<Self, Error> {
-        Self::from_digest(algo, bytes).ok_or_else(|| Error::Length { algo, digest: digest.to_owned() })
+        Self::from_digest(algo, bytes).ok_or_else(|| Error::Length {
+            algo,
+            digest: digest.to_owned(),
+        })
     }
 
     /// The digest alone.
@@ -303,7 +333,11 @@ pub struct Sha256Stream<T> {
 impl<T> Sha256Stream<T> {
     /// Wraps a writer or a reader.
     pub fn new(inner: T) -> Self {
-        Self { inner, hasher: Sha256::new(), len: 0 }
+        Self {
+            inner,
+            hasher: Sha256::new(),
+            len: 0,
+        }
     }
 
     /// The wrapped value, and the digest and length of what passed through.

@@ -127,7 +127,10 @@ pub fn copy<R: BufRead, W: Write>(
             Event::Entry { name } => writer.entry(name)?,
             Event::LeaveDirectory => writer.leave_directory()?,
             Event::Symlink { target } => writer.symlink(target)?,
-            Event::File { executable, mut contents } => {
+            Event::File {
+                executable,
+                mut contents,
+            } => {
                 writer.begin_file(executable, contents.size())?;
                 loop {
                     let chunk = contents.next_chunk()?;

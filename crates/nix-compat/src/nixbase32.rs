@@ -61,7 +61,10 @@ pub fn decode(text: impl AsRef<[u8]>) -> Result<Vec<u8>, Error> {
     let text = text.as_ref();
     let len = text.len() * 5 / 8;
     if encoded_len(len) != text.len() {
-        return Err(Error::Length { found: text.len(), expected: None });
+        return Err(Error::Length {
+            found: text.len(),
+            expected: None,
+        });
     }
     let mut out = vec![0; len];
     decode_into(text, &mut out)?;
@@ -73,7 +76,10 @@ pub fn decode_fixed<const N: usize>(text: impl AsRef<[u8]>) -> Result<[u8; N], E
     let text = text.as_ref();
     let expected = encoded_len(N);
     if text.len() != expected {
-        return Err(Error::Length { found: text.len(), expected: Some(expected) });
+        return Err(Error::Length {
+            found: text.len(),
+            expected: Some(expected),
+        });
     }
     let mut out = [0; N];
     decode_into(text, &mut out)?;
@@ -127,7 +133,8 @@ mod tests {
         assert_eq!(encode(&[0xff]), "7z");
         assert_eq!(decode("7z"), Ok(vec![0xff]));
         assert_eq!(
-            decode_fixed::<32>("183p8jhjfcpk6kac6hxwp4gzp9brkvkibylz27jfbvgd5kqcq2jy").map(|d| d[..4].to_vec()),
+            decode_fixed::<32>("183p8jhjfcpk6kac6hxwp4gzp9brkvkibylz27jfbvgd5kqcq2jy")
+                .map(|d| d[..4].to_vec()),
             Ok(vec![0x5e, 0x0a, 0xcc, 0xf0])
         );
     }
@@ -141,9 +148,21 @@ mod tests {
             assert_eq!(decode(text), Err(Error::Character { byte, position: 0 }));
         }
         for text in ["0", "000", "000000"] {
-            assert_eq!(decode(text), Err(Error::Length { found: text.len(), expected: None }));
+            assert_eq!(
+                decode(text),
+                Err(Error::Length {
+                    found: text.len(),
+                    expected: None
+                })
+            );
         }
-        assert_eq!(decode_fixed::<2>("00"), Err(Error::Length { found: 2, expected: Some(4) }));
+        assert_eq!(
+            decode_fixed::<2>("00"),
+            Err(Error::Length {
+                found: 2,
+                expected: Some(4)
+            })
+        );
     }
 
     proptest! {

@@ -68,7 +68,12 @@ pub fn fingerprint<'a>(
 ) -> String {
     let hash = NixHash::Sha256(*nar_sha256);
     let mut out = format!("1;{};{hash};{nar_size};", path.to_absolute_path());
-    for (index, reference) in references.into_iter().collect::<BTreeSet<_>>().into_iter().enumerate() {
+    for (index, reference) in references
+        .into_iter()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .enumerate()
+    {
         if index > 0 {
             out.push(',');
         }
@@ -92,9 +97,16 @@ impl Signature {
     pub fn new(name: &str, bytes: &[u8]) -> Result<Self, Error> {
         check_key_name(name)?;
         if bytes.is_empty() {
-            return Err(Error::Length { what: "signature", name: name.to_owned(), len: 0 });
+            return Err(Error::Length {
+                what: "signature",
+                name: name.to_owned(),
+                len: 0,
+            });
         }
-        Ok(Self { name: name.into(), bytes: bytes.into() })
+        Ok(Self {
+            name: name.into(),
+            bytes: bytes.into(),
+        })
     }
 
     /// The key's name.
@@ -139,8 +151,11 @@ impl PublicKey {
     /// Whether `signature` names this key and is its signature of `fingerprint`.
     pub fn verify(&self, fingerprint: &str, signature: &Signature) -> bool {
         self.name == signature.name
-            && ed25519_dalek::Signature::from_slice(&signature.bytes)
-                .is_ok_and(|bytes| self.key.verify_strict(fingerprint.as_bytes(), &bytes).is_ok())
+            && ed25519_dalek::Signature::from_slice(&signature.bytes).is_ok_and(|bytes| {
+                self.key
+                    .verify_strict(fingerprint.as_bytes(), &bytes)
+                    .is_ok()
+            })
     }
 }
 
@@ -163,9 +178,14 @@ impl FromStr for PublicKey {
         const WHAT: &str = "public key";
         let (name, bytes) = parse(WHAT, text)?;
         let bytes: [u8; 32] = sized(WHAT, name, &bytes)?;
-        let key = VerifyingKey::from_bytes(&bytes)
-            .map_err(|_| Error::Key { what: WHAT, name: name.to_owned() })?;
-        Ok(Self { name: name.into(), key })
+        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| Error::Key {
+            what: WHAT,
+            name: name.to_owned(),
+        })?;
+        Ok(Self {
+            name: name.into(),
+            key,
+        })
     }
 }
 
@@ -190,7 +210,10 @@ impl SigningKey {
     /// The key that a seed gives; the seed must come from a secure source of randomness.
     pub fn from_seed(name: &str, seed: &[u8; 32]) -> Result<Self, Error> {
         check_key_name(name)?;
-        Ok(Self { name: name.into(), key: ed25519_dalek::SigningKey::from_bytes(seed) })
+        Ok(Self {
+            name: name.into(),
+            key: ed25519_dalek::SigningKey::from_bytes(seed),
+        })
     }
 
     /// The key's name.
@@ -200,24 +223,36 @@ impl SigningKey {
 
     /// The public half.
     pub fn public_key(&self) -> PublicKey {
-        PublicKey { name: self.name.clone(), key: self.key.verifying_key() }
+        PublicKey {
+            name: self.name.clone(),
+            key: self.key.verifying_key(),
+        }
     }
 
     /// Signs a [`fingerprint`].
     pub fn sign(&self, fingerprint: &str) -> Signature {
         let bytes = self.key.sign(fingerprint.as_bytes()).to_bytes();
-        Signature { name: self.name.clone(), bytes: bytes.into() }
+        Signature {
+            name: self.name.clone(),
+            bytes: bytes.into(),
+        }
     }
 
     /// The text of a secret key file. It is secret; hence no `Display`.
     pub fn to_secret_text(&self) -> String {
-        format!("{}:{}", self.name, BASE64.encode(&self.key.to_keypair_bytes()))
+        format!(
+            "{}:{}",
+            self.name,
+            BASE64.encode(&self.key.to_keypair_bytes())
+        )
     }
 }
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("SigningKey")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -228,15 +263,23 @@ impl FromStr for SigningKey {
         const WHAT: &str = "secret key";
         let (name, bytes) = parse(WHAT, text)?;
         let bytes: [u8; 64] = sized(WHAT, name, &bytes)?;
-        let key = ed25519_dalek::SigningKey::from_keypair_bytes(&bytes)
-            .map_err(|_| Error::Key { what: WHAT, name: name.to_owned() })?;
-        Ok(Self { name: name.into(), key })
+        let key =
+            ed25519_dalek::SigningKey::from_keypair_bytes(&bytes).map_err(|_| Error::Key {
+                what: WHAT,
+                name: name.to_owned(),
+            })?;
+        Ok(Self {
+            name: name.into(),
+            key,
+        })
     }
 }
 
 fn check_key_name(name: &str) -> Result<(), Error> {
     if name.is_empty() || name.contains([':', '\n']) {
-        Err(Error::Name { name: name.to_owned() })
+        Err(Error::Name {
+            name: name.to_owned(),
+        })
     } else {
         Ok(())
     }
@@ -248,12 +291,20 @@ fn parse<'a>(what: &'static str, text: &'a str) -> Result<(&'a str, Vec<u8>), Er
     check_key_name(name)?;
     let bytes = BASE64
         .decode(payload.as_bytes())
-        .map_err(|source| Error::Base64 { what, name: name.to_owned(), source })?;
+        .map_err(|source| Error::Base64 {
+            what,
+            name: name.to_owned(),
+            source,
+        })?;
     Ok((name, bytes))
 }
 
 fn sized<const N: usize>(what: &'static str, name: &str, bytes: &[u8]) -> Result<[u8; N], Error> {
-    bytes.try_into().map_err(|_| Error::Length { what, name: name.to_owned(), len: bytes.len() })
+    bytes.try_into().map_err(|_| Error::Length {
+        what,
+        name: name.to_owned(),
+        len: bytes.len(),
+    })
 }
 
 #[cfg(test)]
@@ -278,9 +329,15 @@ mod tests {
         for bit in 0..512 {
             let mut bytes = signature.bytes().to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(!public.verify(text, &Signature::new("k-1", &bytes).unwrap()), "bit {bit}");
+            assert!(
+                !public.verify(text, &Signature::new("k-1", &bytes).unwrap()),
+                "bit {bit}"
+            );
         }
-        assert_eq!(find_valid(std::slice::from_ref(&public), text, [&renamed, &signature]), Some(&public));
+        assert_eq!(
+            find_valid(std::slice::from_ref(&public), text, [&renamed, &signature]),
+            Some(&public)
+        );
         assert_eq!(find_valid(&[public], text, [&renamed, &short]), None);
     }
 
@@ -303,12 +360,26 @@ mod tests {
     fn refuses_malformed() {
         let public = key("k").public_key().to_string();
         let bare = public.strip_prefix("k:").unwrap();
-        for text in ["", "k", bare, &format!(":{bare}"), "k:!", "k:AAAA", &format!("k:{bare}="), &format!("k: {bare}")]
-        {
+        for text in [
+            "",
+            "k",
+            bare,
+            &format!(":{bare}"),
+            "k:!",
+            "k:AAAA",
+            &format!("k:{bare}="),
+            &format!("k: {bare}"),
+        ] {
             assert!(text.parse::<PublicKey>().is_err(), "{text:?}");
         }
-        assert!(matches!("k:".parse::<Signature>(), Err(Error::Length { len: 0, .. })));
-        assert!(matches!("x".parse::<Signature>(), Err(Error::NoName { .. })));
+        assert!(matches!(
+            "k:".parse::<Signature>(),
+            Err(Error::Length { len: 0, .. })
+        ));
+        assert!(matches!(
+            "x".parse::<Signature>(),
+            Err(Error::NoName { .. })
+        ));
         // The public half of another key.
         let mut bytes = key("k").key.to_keypair_bytes();
         bytes[40] ^= 1;

@@ -34,7 +34,9 @@ pub enum Error {
         path: String,
     },
     /// There is no `<digest>-` at the start.
-    #[error("'{base_name}' is no store path: it does not start with {DIGEST_TEXT_LEN} characters and a dash")]
+    #[error(
+        "'{base_name}' is no store path: it does not start with {DIGEST_TEXT_LEN} characters and a dash"
+    )]
     NoDigest {
         /// The base name, made printable.
         base_name: String,
@@ -85,7 +87,10 @@ pub fn check_name(name: &[u8]) -> Result<(), NameError> {
     if let Some(b"." | b"..") = name.split(|&b| b == b'-').next() {
         return Err(NameError::Dots);
     }
-    match name.iter().find(|b| !(b.is_ascii_alphanumeric() || b"+-._?=".contains(b))) {
+    match name
+        .iter()
+        .find(|b| !(b.is_ascii_alphanumeric() || b"+-._?=".contains(b)))
+    {
         Some(&byte) => Err(NameError::Character(byte)),
         None => Ok(()),
     }
@@ -103,11 +108,17 @@ impl StorePath {
     /// Puts a digest and a name together.
     pub fn new(digest: [u8; DIGEST_LEN], name: impl AsRef<[u8]>) -> Result<Self, Error> {
         let name = name.as_ref();
-        let invalid = |source| Error::Name { name: name.escape_ascii().to_string(), source };
+        let invalid = |source| Error::Name {
+            name: name.escape_ascii().to_string(),
+            source,
+        };
         check_name(name).map_err(invalid)?;
         // A checked name is ASCII.
         let name = str::from_utf8(name).map_err(|_| invalid(NameError::Character(0xff)))?;
-        Ok(Self { digest, name: name.into() })
+        Ok(Self {
+            digest,
+            name: name.into(),
+        })
     }
 
     /// Parses `<digest>-<name>`.
@@ -115,10 +126,14 @@ impl StorePath {
         let base_name = base_name.as_ref();
         let printable = || base_name.escape_ascii().to_string();
         let Some((digest, [b'-', name @ ..])) = base_name.split_at_checked(DIGEST_TEXT_LEN) else {
-            return Err(Error::NoDigest { base_name: printable() });
+            return Err(Error::NoDigest {
+                base_name: printable(),
+            });
         };
-        let digest = nixbase32::decode_fixed(digest)
-            .map_err(|source| Error::Digest { base_name: printable(), source })?;
+        let digest = nixbase32::decode_fixed(digest).map_err(|source| Error::Digest {
+            base_name: printable(),
+            source,
+        })?;
         Self::new(digest, name)
     }
 
@@ -160,7 +175,9 @@ impl StorePath {
 fn strip_store_dir(path: &[u8]) -> Result<&[u8], Error> {
     path.strip_prefix(STORE_DIR.as_bytes())
         .and_then(|rest| rest.strip_prefix(b"/"))
-        .ok_or_else(|| Error::NotInStore { path: path.escape_ascii().to_string() })
+        .ok_or_else(|| Error::NotInStore {
+            path: path.escape_ascii().to_string(),
+        })
 }
 
 impl fmt::Display for StorePath {

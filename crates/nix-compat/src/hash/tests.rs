@@ -14,15 +14,29 @@ fn every_form_of_one_hash() {
         hash.to_prefixed(HashFormat::Base16),
         hash.to_prefixed(HashFormat::Nix32),
         hash.to_prefixed(HashFormat::Base64),
-        hash.to_prefixed(HashFormat::Base16).replace("2cf24dba", "2CF24DBA"),
+        hash.to_prefixed(HashFormat::Base16)
+            .replace("2cf24dba", "2CF24DBA"),
     ] {
         assert_eq!(text.parse(), Ok(hash), "{text}");
-        assert_eq!(NixHash::parse(&text, Some(HashAlgo::Sha256)), Ok(hash), "{text}");
-        assert!(matches!(NixHash::parse(&text, Some(HashAlgo::Sha512)), Err(Error::WrongAlgo { .. })));
+        assert_eq!(
+            NixHash::parse(&text, Some(HashAlgo::Sha256)),
+            Ok(hash),
+            "{text}"
+        );
+        assert!(matches!(
+            NixHash::parse(&text, Some(HashAlgo::Sha512)),
+            Err(Error::WrongAlgo { .. })
+        ));
     }
     for format in [HashFormat::Base16, HashFormat::Nix32, HashFormat::Base64] {
-        assert_eq!(NixHash::parse(&hash.to_bare(format), Some(HashAlgo::Sha256)), Ok(hash));
-        assert!(matches!(hash.to_bare(format).parse::<NixHash>(), Err(Error::NoAlgo { .. })));
+        assert_eq!(
+            NixHash::parse(&hash.to_bare(format), Some(HashAlgo::Sha256)),
+            Ok(hash)
+        );
+        assert!(matches!(
+            hash.to_bare(format).parse::<NixHash>(),
+            Err(Error::NoAlgo { .. })
+        ));
     }
 }
 
@@ -30,18 +44,45 @@ fn every_form_of_one_hash() {
 fn refuses_malformed() {
     use HashAlgo::Sha256;
 
-    assert!(matches!("sha3:00".parse::<NixHash>(), Err(Error::UnknownAlgo { .. })));
-    assert!(matches!("SHA256:00".parse::<NixHash>(), Err(Error::UnknownAlgo { .. })));
-    assert!(matches!("sha256:".parse::<NixHash>(), Err(Error::Length { .. })));
-    assert!(matches!(NixHash::parse("", Some(Sha256)), Err(Error::Length { .. })));
-    assert!(matches!(NixHash::parse(&"g".repeat(64), Some(Sha256)), Err(Error::Base16 { .. })));
-    assert!(matches!(NixHash::parse(&"z".repeat(52), Some(Sha256)), Err(Error::Nix32 { .. })));
+    assert!(matches!(
+        "sha3:00".parse::<NixHash>(),
+        Err(Error::UnknownAlgo { .. })
+    ));
+    assert!(matches!(
+        "SHA256:00".parse::<NixHash>(),
+        Err(Error::UnknownAlgo { .. })
+    ));
+    assert!(matches!(
+        "sha256:".parse::<NixHash>(),
+        Err(Error::Length { .. })
+    ));
+    assert!(matches!(
+        NixHash::parse("", Some(Sha256)),
+        Err(Error::Length { .. })
+    ));
+    assert!(matches!(
+        NixHash::parse(&"g".repeat(64), Some(Sha256)),
+        Err(Error::Base16 { .. })
+    ));
+    assert!(matches!(
+        NixHash::parse(&"z".repeat(52), Some(Sha256)),
+        Err(Error::Nix32 { .. })
+    ));
     let sri = NixHash::sha256("hello").to_sri();
-    assert!(matches!(sri.trim_end_matches('=').parse::<NixHash>(), Err(Error::Length { .. })));
+    assert!(matches!(
+        sri.trim_end_matches('=').parse::<NixHash>(),
+        Err(Error::Length { .. })
+    ));
     // "…CQ=" with other trailing bits decodes to the same digest.
-    assert!(matches!(sri.replace("CQ=", "CR=").parse::<NixHash>(), Err(Error::Base64 { .. })));
+    assert!(matches!(
+        sri.replace("CQ=", "CR=").parse::<NixHash>(),
+        Err(Error::Base64 { .. })
+    ));
     // SRI is always base64.
-    assert!(matches!(format!("sha256-{HELLO_SHA256}").parse::<NixHash>(), Err(Error::Length { .. })));
+    assert!(matches!(
+        format!("sha256-{HELLO_SHA256}").parse::<NixHash>(),
+        Err(Error::Length { .. })
+    ));
 }
 
 #[test]

@@ -2,91 +2,22 @@
 
 use std::{
     fmt,
-    io::{self, BufRead, Read},
+    io::{self, BufRead},
 };
 
-use super::{MAGIC, MAX_DEPTH, NAME_MAX, NameError, TARGET_MAX, TargetError, check_name, check_target, padding};
+use super::{
+    MAGIC, MAX_DEPTH, NAME_MAX, NameError, TARGET_MAX, TargetError, check_name, check_target,
+    padding,
+};
+
+mod contents;
+mod error;
+
+pub use contents::FileContents;
+pub use error::{Error, ErrorKind};
 
 /// No string that the grammar itself has is longer.
 const TAG_MAX: usize = MAGIC.len();
-
-/// A NAR that cannot be read, and where.
-#[derive(Debug, thiserror::Error)]
-#[error("NAR cannot be read at byte {offset}")]
-pub struct Error {
-    /// How many bytes were read before.
-    pub offset: u64,
-    /// What is wrong there.
-    #[source]
-    pub kind: ErrorKind,
-}
-
-/// What is wrong with a NAR.
-#[derive(Debug, thiserror::Error)]
-pub enum ErrorKind {
-    /// The underlying reader failed.
-    #[error("reading failed")]
-    Io(#[source] io::Error),
-    /// The input ends within the NAR.
-    #[error("the input ends within the archive")]
-    Truncated,
-    /// The input does not start with [`MAGIC`].
-    #[error("this is no NAR: it does not start with 'nix-archive-1'")]
-    Magic,
-    /// The grammar asks for another string here.
-    #[error("{expected} is expected, but {found} found")]
-    Tag {
-        /// What would have been right.
-        expected: &'static str,
-        /// What is there.
-        found: String,
-    },
-    /// The zeros after a string are not zeros.
-    #[error("the padding is not zero")]
-    Padding,
-    /// A directory entry's name is invalid.
-    #[error("the name '{}' is invalid", .name.escape_ascii())]
-    Name {
-        /// The name; empty if it was too long to be read.
-        name: Vec<u8>,
-        /// The rule broken.
-        source: NameError,
-    },
-    /// Two entries of a directory have the same name.
-    #[error("the name '{}' is there twice", .name.escape_ascii())]
-    DuplicateName {
-        /// The name.
-        name: Vec<u8>,
-    },
-    /// The entries of a directory are not sorted.
-    #[error("the name '{}' comes after '{}'", .name.escape_ascii(), .previous.escape_ascii())]
-    Unsorted {
-        /// The name.
-        name: Vec<u8>,
-        /// The one before it.
-        previous: Vec<u8>,
-    },
-    /// A symlink's target is invalid.
-    #[error("the symlink target '{}' is invalid", .target.escape_ascii())]
-    Target {
-        /// The target; empty if it was too long to be read.
-        target: Vec<u8>,
-        /// The rule broken.
-        source: TargetError,
-    },
-    /// More than [`MAX_DEPTH`] directories lie within each other.
-    #[error("directories are nested more than {MAX_DEPTH} deep")]
-    TooDeep,
-    /// There is input after the NAR.
-    #[error("the archive is over, but the input goes on")]
-    TrailingData,
-    /// [`NarReader::finish`] came before the last event.
-    #[error("the archive was not read to its end")]
-    NotFinished,
-    /// An earlier call failed, so the position in the grammar is lost.
-    #[error("reading failed before")]
-    FailedBefore,
-}
 
 /// One step through a tree, in the archive's order: depth first, names ascending.
 #[derive(Debug)]
@@ -175,7 +106,13 @@ impl<R> fmt::Debug for NarReader<R> {
 impl<R: BufRead> NarReader<R> {
     /// Prepares to read a NAR; nothing is read yet.
     pub fn new(inner: R) -> Self {
-        Self { inner, offset: 0, state: State::Start, names: Vec::new(), target: Vec::new() }
+        Self {
+            inner,
+            offset: 0,
+            state: State::Start,
+            names: Vec::new(),
+            target: Vec::new(),
+        }
     }
 
     /// How many bytes of the NAR were consumed. After the last event that is the NAR's size.
@@ -190,11 +127,16 @@ impl<R: BufRead> NarReader<R> {
         let step = self.step().map_err(|kind| self.fail(kind))?;
         Ok(Some(match step {
             Step::EnterDirectory => Event::EnterDirectory,
-            Step::Entry => Event::Entry { name: self.names.last().map_or(&[], Vec::as_slice) },
-            Step::File { executable } => {
-                Event::File { executable, contents: FileContents { reader: self } }
-            }
-            Step::Symlink => Event::Symlink { target: &self.target },
+            Step::Entry => Event::Entry {
+                name: self.names.last().map_or(&[], Vec::as_slice),
+            },
+            Step::File { executable } => Event::File {
+                executable,
+                contents: FileContents { reader: self },
+            },
+            Step::Symlink => Event::Symlink {
+                target: &self.target,
+            },
             Step::LeaveDirectory => Event::LeaveDirectory,
             Step::End => return Ok(None),
         }))
@@ -204,8 +146,14 @@ impl<R: BufRead> NarReader<R> {
     pub fn finish(self) -> Result<R, Error> {
         match self.state {
             State::End => Ok(self.inner),
-            State::Failed => Err(Error { offset: self.offset, kind: ErrorKind::FailedBefore }),
-            _ => Err(Error { offset: self.offset, kind: ErrorKind::NotFinished }),
+            State::Failed => Err(Error {
+                offset: self.offset,
+                kind: ErrorKind::FailedBefore,
+            }),
+            _ => Err(Error {
+                offset: self.offset,
+                kind: ErrorKind::NotFinished,
+            }),
         }
     }
 
@@ -215,14 +163,23 @@ impl<R: BufRead> NarReader<R> {
         let mut inner = self.finish()?;
         match fill(&mut inner) {
             Ok([]) => Ok(inner),
-            Ok(_) => Err(Error { offset, kind: ErrorKind::TrailingData }),
-            Err(error) => Err(Error { offset, kind: ErrorKind::Io(error) }),
+            Ok(_) => Err(Error {
+                offset,
+                kind: ErrorKind::TrailingData,
+            }),
+            Err(error) => Err(Error {
+                offset,
+                kind: ErrorKind::Io(error),
+            }),
         }
     }
 
     fn fail(&mut self, kind: ErrorKind) -> Error {
         self.state = State::Failed;
-        Error { offset: self.offset, kind }
+        Error {
+            offset: self.offset,
+            kind,
+        }
     }
 
     fn step(&mut self) -> Result<Step, ErrorKind> {
@@ -274,7 +231,10 @@ impl<R: BufRead> NarReader<R> {
             b"regular" => {
                 let executable = self.executable()?;
                 let size = self.u64()?;
-                self.state = State::Contents { size, remaining: size };
+                self.state = State::Contents {
+                    size,
+                    remaining: size,
+                };
                 Ok(Step::File { executable })
             }
             b"symlink" => {
@@ -325,13 +285,19 @@ impl<R: BufRead> NarReader<R> {
     fn name(&mut self) -> Result<(), ErrorKind> {
         let len = self.u64()?;
         if len > NAME_MAX as u64 {
-            return Err(ErrorKind::Name { name: Vec::new(), source: NameError::TooLong(len) });
+            return Err(ErrorKind::Name {
+                name: Vec::new(),
+                source: NameError::TooLong(len),
+            });
         }
         let mut buf = [0; NAME_MAX];
         let name = buf.get_mut(..len as usize).unwrap_or_default();
         self.fill_exact(name)?;
         self.padding(len)?;
-        check_name(name).map_err(|source| ErrorKind::Name { name: name.to_vec(), source })?;
+        check_name(name).map_err(|source| ErrorKind::Name {
+            name: name.to_vec(),
+            source,
+        })?;
         // No valid name is empty, so the empty one before the first entry is less than every name.
         let previous = self.names.last_mut().ok_or(ErrorKind::FailedBefore)?;
         match (*name).cmp(previous.as_slice()) {
@@ -340,17 +306,23 @@ impl<R: BufRead> NarReader<R> {
                 previous.extend_from_slice(name);
                 Ok(())
             }
-            std::cmp::Ordering::Equal => Err(ErrorKind::DuplicateName { name: name.to_vec() }),
-            std::cmp::Ordering::Less => {
-                Err(ErrorKind::Unsorted { name: name.to_vec(), previous: previous.clone() })
-            }
+            std::cmp::Ordering::Equal => Err(ErrorKind::DuplicateName {
+                name: name.to_vec(),
+            }),
+            std::cmp::Ordering::Less => Err(ErrorKind::Unsorted {
+                name: name.to_vec(),
+                previous: previous.clone(),
+            }),
         }
     }
 
     fn target(&mut self) -> Result<(), ErrorKind> {
         let len = self.u64()?;
         if len > TARGET_MAX as u64 {
-            return Err(ErrorKind::Target { target: Vec::new(), source: TargetError::TooLong(len) });
+            return Err(ErrorKind::Target {
+                target: Vec::new(),
+                source: TargetError::TooLong(len),
+            });
         }
         let mut target = std::mem::take(&mut self.target);
         target.resize(len as usize, 0);
@@ -366,7 +338,11 @@ impl<R: BufRead> NarReader<R> {
     /// Reads a string that must be this one.
     fn expect(&mut self, expected: &[u8], description: &'static str) -> Result<(), ErrorKind> {
         let tag = self.tag(description)?;
-        if tag.as_bytes() == expected { Ok(()) } else { Err(tag.unexpected(description)) }
+        if tag.as_bytes() == expected {
+            Ok(())
+        } else {
+            Err(tag.unexpected(description))
+        }
     }
 
     /// Reads one of the grammar's own strings.
@@ -374,9 +350,15 @@ impl<R: BufRead> NarReader<R> {
         let len = self.u64()?;
         if len > TAG_MAX as u64 {
             let found = format!("a string of {len} bytes");
-            return Err(ErrorKind::Tag { expected: description, found });
+            return Err(ErrorKind::Tag {
+                expected: description,
+                found,
+            });
         }
-        let mut tag = Tag { buf: [0; TAG_MAX], len: len as usize };
+        let mut tag = Tag {
+            buf: [0; TAG_MAX],
+            len: len as usize,
+        };
         self.fill_exact(tag.buf.get_mut(..tag.len).unwrap_or_default())?;
         self.padding(len)?;
         Ok(tag)
@@ -392,14 +374,20 @@ impl<R: BufRead> NarReader<R> {
     fn padding(&mut self, len: u64) -> Result<(), ErrorKind> {
         let mut bytes = [0; 8];
         self.fill_exact(bytes.get_mut(..padding(len)).unwrap_or_default())?;
-        if bytes == [0; 8] { Ok(()) } else { Err(ErrorKind::Padding) }
+        if bytes == [0; 8] {
+            Ok(())
+        } else {
+            Err(ErrorKind::Padding)
+        }
     }
 
     fn fill_exact(&mut self, buf: &mut [u8]) -> Result<(), ErrorKind> {
-        self.inner.read_exact(buf).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => ErrorKind::Truncated,
-            _ => ErrorKind::Io(error),
-        })?;
+        self.inner
+            .read_exact(buf)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => ErrorKind::Truncated,
+                _ => ErrorKind::Io(error),
+            })?;
         self.offset += buf.len() as u64;
         Ok(())
     }
@@ -453,92 +441,9 @@ impl Tag {
     }
 
     fn unexpected(&self, expected: &'static str) -> ErrorKind {
-        ErrorKind::Tag { expected, found: format!("'{}'", self.as_bytes().escape_ascii()) }
-    }
-}
-
-/// The contents of a file within a NAR.
-///
-/// To be read with [`Read`] or [`BufRead`], or without detours by [`next_chunk`](Self::next_chunk). Input
-/// that ends early is an error ([`io::ErrorKind::UnexpectedEof`]), never a short file. The archive is
-/// known to be well-formed only when the reader has come to its end.
-#[derive(Debug)]
-pub struct FileContents<'a, R> {
-    reader: &'a mut NarReader<R>,
-}
-
-impl<R: BufRead> FileContents<'_, R> {
-    /// The size of the whole file as the archive claims it. Do not allocate by it.
-    pub fn size(&self) -> u64 {
-        match self.reader.state {
-            State::Contents { size, .. } => size,
-            _ => 0,
-        }
-    }
-
-    /// How many bytes are left to be read.
-    pub fn remaining(&self) -> u64 {
-        match self.reader.state {
-            State::Contents { remaining, .. } => remaining,
-            _ => 0,
-        }
-    }
-
-    /// The next bytes, as many as are buffered; empty at the file's end. To be followed by
-    /// [`BufRead::consume`].
-    pub fn next_chunk(&mut self) -> Result<&[u8], Error> {
-        let remaining = match self.reader.state {
-            State::Contents { remaining, .. } => remaining,
-            State::Failed => {
-                return Err(Error { offset: self.reader.offset, kind: ErrorKind::FailedBefore });
-            }
-            _ => 0,
-        };
-        if remaining == 0 {
-            return Ok(&[]);
-        }
-        let available = match fill(&mut self.reader.inner) {
-            Ok(buf) => buf.len(),
-            Err(error) => return Err(self.reader.fail(ErrorKind::Io(error))),
-        };
-        if available == 0 {
-            return Err(self.reader.fail(ErrorKind::Truncated));
-        }
-        let len = usize::try_from(remaining).map_or(available, |remaining| remaining.min(available));
-        let offset = self.reader.offset;
-        let buf =
-            fill(&mut self.reader.inner).map_err(|error| Error { offset, kind: ErrorKind::Io(error) })?;
-        Ok(buf.get(..len).unwrap_or(buf))
-    }
-}
-
-impl<R: BufRead> Read for FileContents<'_, R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let chunk = self.fill_buf()?;
-        let len = chunk.len().min(out.len());
-        if let (Some(out), Some(chunk)) = (out.get_mut(..len), chunk.get(..len)) {
-            out.copy_from_slice(chunk);
-        }
-        self.consume(len);
-        Ok(len)
-    }
-}
-
-impl<R: BufRead> BufRead for FileContents<'_, R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.next_chunk().map_err(|error| match error.kind {
-            ErrorKind::Truncated => io::Error::new(io::ErrorKind::UnexpectedEof, error),
-            ErrorKind::Io(ref source) => io::Error::new(source.kind(), error),
-            _ => io::Error::new(io::ErrorKind::InvalidData, error),
-        })
-    }
-
-    fn consume(&mut self, amount: usize) {
-        if let State::Contents { remaining, .. } = &mut self.reader.state {
-            let amount = usize::try_from(*remaining).map_or(amount, |remaining| remaining.min(amount));
-            *remaining -= amount as u64;
-            self.reader.inner.consume(amount);
-            self.reader.offset += amount as u64;
+        ErrorKind::Tag {
+            expected,
+            found: format!("'{}'", self.as_bytes().escape_ascii()),
         }
     }
 }

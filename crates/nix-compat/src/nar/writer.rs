@@ -132,7 +132,13 @@ impl<W> fmt::Debug for NarWriter<W> {
 impl<W: Write> NarWriter<W> {
     /// Prepares to write a NAR; nothing is written yet. Writes are small: buffer the destination.
     pub fn new(inner: W) -> Self {
-        Self { inner, offset: 0, state: State::Root, names: Vec::new(), scratch: Vec::new() }
+        Self {
+            inner,
+            offset: 0,
+            state: State::Root,
+            names: Vec::new(),
+            scratch: Vec::new(),
+        }
     }
 
     /// How many bytes were written. After the last event that is the NAR's size; within a file, the
@@ -158,11 +164,17 @@ impl<W: Write> NarWriter<W> {
             return Err(self.out_of_place("an entry"));
         }
         if let Err(source) = check_name(name) {
-            return Err(self.fail(Error::Name { name: name.to_vec(), source }));
+            return Err(self.fail(Error::Name {
+                name: name.to_vec(),
+                source,
+            }));
         }
         if let Some(previous) = self.names.last_mut() {
             if name.cmp(previous) != Ordering::Greater {
-                let error = Error::Unsorted { name: name.to_vec(), previous: previous.clone() };
+                let error = Error::Unsorted {
+                    name: name.to_vec(),
+                    previous: previous.clone(),
+                };
                 return Err(self.fail(error));
             }
             previous.clear();
@@ -185,7 +197,10 @@ impl<W: Write> NarWriter<W> {
     pub fn symlink(&mut self, target: &[u8]) -> Result<(), Error> {
         self.open_node("a symlink")?;
         if let Err(source) = check_target(target) {
-            return Err(self.fail(Error::Target { target: target.to_vec(), source }));
+            return Err(self.fail(Error::Target {
+                target: target.to_vec(),
+                source,
+            }));
         }
         self.strings(&[b"(", b"type", b"symlink", b"target", target]);
         self.close_node()
@@ -201,7 +216,10 @@ impl<W: Write> NarWriter<W> {
         }
         self.strings(&[b"contents"]);
         self.scratch.extend_from_slice(&size.to_le_bytes());
-        self.flush_scratch(State::Contents { size, remaining: size })
+        self.flush_scratch(State::Contents {
+            size,
+            remaining: size,
+        })
     }
 
     /// Writes the next bytes of the current file.
@@ -224,15 +242,21 @@ impl<W: Write> NarWriter<W> {
                 self.scratch.resize(self.scratch.len() + padding(size), 0);
                 self.close_node()
             }
-            State::Contents { size, remaining } => {
-                Err(self.fail(Error::ContentsShort { size, missing: remaining }))
-            }
+            State::Contents { size, remaining } => Err(self.fail(Error::ContentsShort {
+                size,
+                missing: remaining,
+            })),
             _ => Err(self.out_of_place("a file's end")),
         }
     }
 
     /// Writes a regular file whose contents are all of `contents`, which must be `size` bytes.
-    pub fn file(&mut self, executable: bool, size: u64, contents: &mut impl Read) -> Result<(), Error> {
+    pub fn file(
+        &mut self,
+        executable: bool,
+        size: u64,
+        contents: &mut impl Read,
+    ) -> Result<(), Error> {
         self.begin_file(executable, size)?;
         let mut contents = BufReader::with_capacity(64 * 1024, contents);
         loop {
@@ -283,7 +307,10 @@ impl<W: Write> NarWriter<W> {
 
     fn out_of_place(&mut self, attempted: &'static str) -> Error {
         let position = self.state.position();
-        self.fail(Error::OutOfPlace { attempted, position })
+        self.fail(Error::OutOfPlace {
+            attempted,
+            position,
+        })
     }
 
     fn fail(&mut self, error: Error) -> Error {

@@ -65,13 +65,22 @@ pub fn text_path<'a>(
 }
 
 /// The path of a fixed-output object without references. For recursive SHA-256 it is [`source_path`].
-pub fn fixed_output_path(name: &str, method: FileIngestion, hash: &NixHash) -> Result<StorePath, Error> {
+pub fn fixed_output_path(
+    name: &str,
+    method: FileIngestion,
+    hash: &NixHash,
+) -> Result<StorePath, Error> {
     let prefix = match (method, hash) {
-        (FileIngestion::Recursive, NixHash::Sha256(digest)) => return source_path(name, digest, [], false),
+        (FileIngestion::Recursive, NixHash::Sha256(digest)) => {
+            return source_path(name, digest, [], false);
+        }
         (FileIngestion::Recursive, _) => "r:",
         (FileIngestion::Flat, _) => "",
     };
-    let inner = format!("fixed:out:{prefix}{}:", hash.to_prefixed(HashFormat::Base16));
+    let inner = format!(
+        "fixed:out:{prefix}{}:",
+        hash.to_prefixed(HashFormat::Base16)
+    );
     make_store_path("output:out", &NixHash::sha256(inner), name)
 }
 
