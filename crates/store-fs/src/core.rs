@@ -1,0 +1,111 @@
+//! The filesystem, without a transport.
+//!
+//! Every operation of [`Filesystem`] takes and returns the types of this
+//! module; none blocks on anything but the services, and no lock is held while
+//! a service is asked.
+
+mod attr;
+mod contents;
+mod errno;
+mod error;
+mod listing;
+mod lookup;
+mod place;
+mod read;
+mod root;
+mod stats;
+mod table;
+mod xattr;
+
+use std::sync::Arc;
+
+use castore::{BlobService, DirectoryService};
+
+pub use attr::{Attr, FOREVER, Found, Kind, Lookup, NodeId, ROOT_ATTR_TTL, Statfs};
+pub use error::{FsError, Level};
+pub use listing::{DirEntry, DirHandle, OpenedDir};
+pub use place::MountPath;
+pub use read::{DataPath, Opened};
+pub use root::{Root, RootEntry, RootKey, Usage};
+pub use stats::{Op, Stats};
+pub use xattr::{BLOB_DIGEST_XATTR, DIRECTORY_DIGEST_XATTR};
+
+use self::{contents::Contents, listing::Handles, stats::Counters, table::Table};
+
+/// How a [`Filesystem`] behaves where there is a choice.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whether the mount's top level can be listed. Off, listing it gives
+    /// EPERM; names in it resolve all the same.
+    pub list_root: bool,
+    /// Whether nodes carry their digests as extended attributes. Off, asking
+    /// costs a program nothing; on, each file that is asked is a round trip.
+    pub xattrs: bool,
+    /// Bytes of decoded directories to keep.
+    pub directory_cache: u64,
+    /// Opened blobs to keep; each may hold a file descriptor.
+    pub opened_blobs: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            list_root: true,
+            xattrs: false,
+            directory_cache: 16 << 20,
+            opened_blobs: 256,
+        }
+    }
+}
+
+/// A read-only filesystem whose top level is a [`Root`] and whose contents
+/// come from a [`BlobService`] and a [`DirectoryService`].
+#[derive(Debug)]
+pub struct Filesystem {
+    root: Arc<dyn Root>,
+    contents: Contents,
+    table: Table,
+    handles: Handles,
+    counters: Counters,
+    options: Options,
+}
+
+impl Filesystem {
+    /// A filesystem that nobody uses yet.
+    pub fn new(
+        root: Arc<dyn Root>,
+        blobs: Arc<dyn BlobService>,
+        directories: Arc<dyn DirectoryService>,
+        options: Options,
+    ) -> Self {
+        Self {
+            root,
+            contents: Contents::new(blobs, directories, &options),
+            table: Table::new(),
+            handles: Handles::default(),
+            counters: Counters::default(),
+            options,
+        }
+    }
+
+    /// What was done so far, and how many nodes are referred to now.
+    pub fn stats(&self) -> Stats {
+        self.counters.snapshot(self.table.len())
+    }
+
+    /// Counts a request before it is handled.
+    pub(crate) fn count(&self, op: Op) {
+        self.counters.add(op);
+    }
+
+    /// Numbers for statfs. Nothing is ever free, since nothing can be written.
+    pub fn statfs(&self) -> Statfs {
+        let Usage { nodes, bytes } = self.root.usage();
+        Statfs {
+            blocks: bytes.div_ceil(u64::from(attr::BLOCK_SIZE)),
+            files: nodes.max(self.table.len() as u64),
+            block_size: attr::BLOCK_SIZE,
+            name_max: castore::PathComponent::MAX_LEN as u32,
+        }
+    }
+}

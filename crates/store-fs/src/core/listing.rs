@@ -1,0 +1,278 @@
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::{
+    Filesystem, Found, FsError, Kind, NodeId, RootEntry,
+    attr::{ROOT_INO, directory_ino, file_ino, symlink_ino, top_symlink_ino},
+    lookup::top_node,
+    table::{self, Place, Slot},
+};
+
+/// Names an opened directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DirHandle(pub u64);
+
+/// An opened directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenedDir {
+    /// To be given to the listing, and back in the end.
+    pub handle: DirHandle,
+    /// Whether its listing can be kept for good.
+    pub immutable: bool,
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirEntry<'a> {
+    /// The inode number that a lookup of the name would give.
+    pub ino: u64,
+    /// The offset that the listing continues from after this line.
+    pub next: u64,
+    /// File, directory or symlink.
+    pub kind: Kind,
+    /// The name.
+    pub name: &'a [u8],
+}
+
+/// Offsets 0 and 1 are `.` and `..`; then follow the entries.
+const DOTS: u64 = 2;
+
+/// The root's entries at one moment.
+#[derive(Debug)]
+struct Listing {
+    generation: u64,
+    entries: Vec<RootEntry>,
+}
+
+/// The opened directories that need to be remembered: those of the root. Each
+/// lists what was there when its listing began, for a listing that changes
+/// while it is read would leave entries out or give them twice.
+#[derive(Debug, Default)]
+pub(super) struct Handles {
+    last: AtomicU64,
+    open: RwLock<HashMap<DirHandle, Option<Arc<Listing>>>>,
+    /// Shared by handles that began at the same state of the root.
+    newest: Mutex<Weak<Listing>>,
+}
+
+impl Filesystem {
+    /// Opens a directory to be listed.
+    ///
+    /// # Errors
+    /// If the node is no directory.
+    pub fn opendir(&self, node: NodeId) -> Result<OpenedDir, FsError> {
+        if node == NodeId::ROOT {
+            let handle = DirHandle(self.handles.last.fetch_add(1, Relaxed) + 1);
+            self.handles.open.write().insert(handle, None);
+            return Ok(OpenedDir {
+                handle,
+                immutable: false,
+            });
+        }
+        match self.node(node)?.1.kind {
+            Kind::Directory => Ok(OpenedDir {
+                handle: DirHandle(0),
+                immutable: true,
+            }),
+            Kind::File { .. } | Kind::Symlink => Err(FsError::NotADirectory),
+        }
+    }
+
+    /// Closes what [`opendir`](Self::opendir) opened.
+    pub fn releasedir(&self, handle: DirHandle) {
+        self.handles.open.write().remove(&handle);
+    }
+
+    /// Lists `node` from `offset` on, until `add` returns `false`: that line
+    /// did not fit and will be asked for again.
+    ///
+    /// # Errors
+    /// If the directory cannot be had, or must not be listed.
+    pub fn readdir(
+        &self,
+        node: NodeId,
+        handle: DirHandle,
+        offset: u64,
+        add: &mut dyn FnMut(&DirEntry<'_>) -> bool,
+    ) -> Result<(), FsError> {
+        self.list(node, handle, offset, &mut |line, _| Ok(add(line)))
+    }
+
+    /// As [`readdir`](Self::readdir), and looks each entry up; one that is
+    /// added is referred to once more. `.` and `..` are not.
+    ///
+    /// # Errors
+    /// As `readdir`.
+    pub fn readdirplus(
+        &self,
+        node: NodeId,
+        handle: DirHandle,
+        offset: u64,
+        add: &mut dyn FnMut(&DirEntry<'_>, Option<&Found>) -> bool,
+    ) -> Result<(), FsError> {
+        let mut empty = true;
+        self.list(node, handle, offset, &mut |line, entry| {
+            let found = match entry.map(|entry| self.look_up(entry)).transpose() {
+                Ok(found) => found,
+                // What was added already is referred to, so it must arrive.
+                Err(_) if !empty => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            let added = add(line, found.as_ref());
+            if let Some(found) = found.filter(|_| !added) {
+                self.forget(found.node, 1);
+            }
+            empty = false;
+            Ok(added)
+        })
+    }
+
+    fn list(
+        &self,
+        node: NodeId,
+        handle: DirHandle,
+        offset: u64,
+        add: &mut Add<'_>,
+    ) -> Result<(), FsError> {
+        if node == NodeId::ROOT {
+            return self.list_root(handle, offset, add);
+        }
+        let (slot, node) = self.node(node)?;
+        let directory = self.directory(slot, &node)?;
+        let parent = match node.place {
+            Place::Top(_) => ROOT_INO,
+            // Pinned by this one, so it is there.
+            Place::Child { parent, .. } => self.table.get(parent).map_or(ROOT_INO, |n| n.ino),
+        };
+        if !add_dots(offset, node.ino, parent, add)? {
+            return Ok(());
+        }
+        let entries = directory.entries();
+        for (ordinal, entry) in entries.iter().enumerate().skip(first(offset)) {
+            let ino = match &entry.node {
+                castore::Node::Directory { .. } => directory_ino(node.ino, entry.name.as_bytes()),
+                castore::Node::File {
+                    digest, executable, ..
+                } => file_ino(digest, *executable),
+                castore::Node::Symlink { .. } => symlink_ino(&node.digest, ordinal as u32),
+            };
+            let line = line(ino, ordinal, &entry.node, entry.name.as_bytes());
+            let child = Line::Child(slot, &node, &directory, ordinal);
+            if !add(&line, Some(child))? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn list_root(&self, handle: DirHandle, offset: u64, add: &mut Add<'_>) -> Result<(), FsError> {
+        if !self.options.list_root {
+            return Err(FsError::ListingOff);
+        }
+        let listing = self.listing(handle, offset)?;
+        if !add_dots(offset, ROOT_INO, ROOT_INO, add)? {
+            return Ok(());
+        }
+        let entries = listing.entries.iter().enumerate();
+        for (ordinal, entry) in entries.skip(first(offset)) {
+            let ino = match &entry.node {
+                castore::Node::Directory { .. } => directory_ino(ROOT_INO, entry.name.as_bytes()),
+                castore::Node::File {
+                    digest, executable, ..
+                } => file_ino(digest, *executable),
+                castore::Node::Symlink { .. } => top_symlink_ino(&entry.key),
+            };
+            let line = line(ino, ordinal, &entry.node, entry.name.as_bytes());
+            if !add(&line, Some(Line::Top(entry)))? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the handle lists. From the beginning on, it lists anew.
+    fn listing(&self, handle: DirHandle, offset: u64) -> Result<Arc<Listing>, FsError> {
+        let begun = self.handles.open.read().get(&handle).cloned().flatten();
+        if let Some(listing) = begun.filter(|_| offset != 0) {
+            return Ok(listing);
+        }
+        // Asked before the list, so that a change in between is seen next time.
+        let generation = self.root.generation();
+        let newest = self.handles.newest.lock().upgrade();
+        let listing = match newest.filter(|newest| newest.generation == generation) {
+            Some(newest) => newest,
+            None => {
+                let entries = self.root.list();
+                let listing = Arc::new(Listing {
+                    generation,
+                    entries: entries.map_err(FsError::root)?,
+                });
+                *self.handles.newest.lock() = Arc::downgrade(&listing);
+                listing
+            }
+        };
+        if let Some(open) = self.handles.open.write().get_mut(&handle) {
+            *open = Some(Arc::clone(&listing));
+        }
+        Ok(listing)
+    }
+
+    fn look_up(&self, line: Line<'_>) -> Result<Found, FsError> {
+        let node = match line {
+            Line::Top(entry) => top_node(entry)?,
+            Line::Child(slot, parent, directory, ordinal) => {
+                self.child(slot, parent, directory, ordinal)?
+            }
+        };
+        self.found(&node)
+    }
+}
+
+/// Takes a line of a listing, with what it is about unless that is `.` or `..`;
+/// answers whether it fit.
+type Add<'a> = dyn FnMut(&DirEntry<'_>, Option<Line<'_>>) -> Result<bool, FsError> + 'a;
+
+/// What a line of a listing is about.
+#[derive(Clone, Copy)]
+enum Line<'a> {
+    Top(&'a RootEntry),
+    Child(Slot, &'a table::Node, &'a castore::Directory, usize),
+}
+
+fn line<'a>(ino: u64, ordinal: usize, node: &castore::Node, name: &'a [u8]) -> DirEntry<'a> {
+    DirEntry {
+        ino,
+        next: ordinal as u64 + DOTS + 1,
+        kind: node.into(),
+        name,
+    }
+}
+
+/// The first ordinal to list.
+fn first(offset: u64) -> usize {
+    usize::try_from(offset.saturating_sub(DOTS)).unwrap_or(usize::MAX)
+}
+
+/// Answers whether there is room for more.
+fn add_dots(offset: u64, ino: u64, parent: u64, add: &mut Add<'_>) -> Result<bool, FsError> {
+    let dots: [(u64, &[u8]); DOTS as usize] = [(ino, b"."), (parent, b"..")];
+    for (next, (ino, name)) in (1..).zip(dots).skip(offset.min(DOTS) as usize) {
+        let line = DirEntry {
+            ino,
+            next,
+            kind: Kind::Directory,
+            name,
+        };
+        if !add(&line, None)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

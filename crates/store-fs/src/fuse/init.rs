@@ -1,0 +1,53 @@
+//! What is asked of the kernel when the connection is set up.
+//!
+//! | ability | | why |
+//! |---|---|---|
+//! | ASYNC_READ, ASYNC_DIO | yes | several READs of one file at a time |
+//! | BIG_WRITES, MAX_PAGES | yes | requests of 1 MiB; reads profit, though the flags speak of writes |
+//! | PARALLEL_DIROPS | yes | lookups in one directory at a time; the core locks nothing for long |
+//! | DO_READDIRPLUS, READDIRPLUS_AUTO | yes | see [`Readdirplus`] |
+//! | CACHE_SYMLINKS | yes | targets never change |
+//! | ABORT_ERROR | yes | tells an aborted connection from an unmounted one |
+//! | AUTO_INVAL_DATA | no | would compare attributes of files that cannot change before each read |
+//! | EXPLICIT_INVAL_DATA | no | nothing is ever invalidated |
+//! | WRITEBACK_CACHE, HANDLE_KILLPRIV, DONT_MASK, ATOMIC_O_TRUNC | no | nothing is written |
+//! | POSIX_LOCKS, FLOCK_LOCKS | no | the kernel's own locks are right for one machine |
+//! | POSIX_ACL | no | there are none; each permission check would ask for an attribute |
+//! | EXPORT_SUPPORT | no | NFS asks for `.` and `..` of nodes that were forgotten |
+//! | SPLICE_READ, SPLICE_WRITE, SPLICE_MOVE | no | replies are verified in memory, not moved through pipes |
+//! | HAS_IOCTL_DIR | no | there are no ioctls; refused by the kernel at no cost |
+//! | MAP_ALIGNMENT, PERFILE_DAX | no | DAX is virtiofs' |
+//! | SUBMOUNTS | no | the tree has none |
+//! | ZERO_MESSAGE_OPEN, ZERO_MESSAGE_OPENDIR | no | OPEN and OPENDIR are answered |
+//! | FD_PASSTHROUGH | no | not a flag of Linux: its bit means something else there |
+//! | INIT_EXT, HAS_RESEND | no | nobody takes over a connection yet |
+
+use fuse_backend_rs::abi::fuse_abi::FsOptions;
+
+/// When the kernel asks for names and nodes at once (READDIRPLUS) rather than
+/// for names alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Readdirplus {
+    /// When it expects that a listing is followed by lookups of its names.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+pub(super) fn wanted(readdirplus: Readdirplus) -> FsOptions {
+    FsOptions::ASYNC_READ
+        | FsOptions::ASYNC_DIO
+        | FsOptions::BIG_WRITES
+        | FsOptions::MAX_PAGES
+        | FsOptions::PARALLEL_DIROPS
+        | FsOptions::CACHE_SYMLINKS
+        | FsOptions::ABORT_ERROR
+        | match readdirplus {
+            Readdirplus::Auto => FsOptions::DO_READDIRPLUS | FsOptions::READDIRPLUS_AUTO,
+            Readdirplus::Always => FsOptions::DO_READDIRPLUS,
+            Readdirplus::Never => FsOptions::empty(),
+        }
+}

@@ -1,0 +1,162 @@
+//! Mounts a store for a test.
+//!
+//! A test knows the mount only by its path, so that it holds for every
+//! transport. One that cannot be had fails the test.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{FlockOperation, flock};
+use store_fs::{
+    Filesystem, Options,
+    core::{Op, Stats},
+    fuse::{MountOptions, Readdirplus, ServeOptions, Session},
+};
+use tempfile::TempDir;
+
+use super::tree::{Store, Tree};
+
+/// What can be chosen of a mount.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Config {
+    pub(crate) options: Options,
+    pub(crate) readdirplus: Readdirplus,
+}
+
+/// A way to bring a filesystem to a path. Dropping it takes it away.
+pub(crate) trait Transport: Sync {
+    fn path(&self) -> &Path;
+}
+
+/// A store that is mounted.
+pub(crate) struct Fixture {
+    pub(crate) store: Store,
+    pub(crate) filesystem: Arc<Filesystem>,
+    transport: Box<dyn Transport>,
+}
+
+impl Fixture {
+    /// Mounts a store with one entry in its root.
+    pub(crate) fn of(name: &str, tree: &Tree) -> Self {
+        let store = Store::default();
+        store.add(name, tree);
+        Self::mount(store, Config::default())
+    }
+
+    pub(crate) fn mount(store: Store, config: Config) -> Self {
+        let filesystem = store.filesystem(config.options.clone());
+        let transport = Box::new(Fuse::mount(Arc::clone(&filesystem), config.readdirplus));
+        Self {
+            store,
+            filesystem,
+            transport,
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.transport.path()
+    }
+
+    /// A path in the mount.
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
+        self.path().join(path)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.filesystem.stats()
+    }
+
+    /// How many requests of a kind `act` causes.
+    pub(crate) fn requests<T>(&self, op: Op, act: impl FnOnce() -> T) -> (u64, T) {
+        let before = self.stats().of(op);
+        let result = act();
+        (self.stats().of(op) - before, result)
+    }
+}
+
+struct Fuse {
+    session: Session,
+    // Removed after the session is dropped, and with it the mount.
+    _mountpoint: TempDir,
+}
+
+impl Fuse {
+    fn mount(filesystem: Arc<Filesystem>, readdirplus: Readdirplus) -> Self {
+        let mountpoint = tempfile::tempdir().expect("a temporary directory");
+        let serve_options = ServeOptions {
+            readdirplus,
+            ..ServeOptions::default()
+        };
+        let session = Session::start(
+            mountpoint.path(),
+            filesystem,
+            &MountOptions::default(),
+            &serve_options,
+        );
+        let session = session.unwrap_or_else(|error| {
+            panic!("mount tests need root and /dev/fuse, and must not be skipped: {error}")
+        });
+        Self {
+            session,
+            _mountpoint: mountpoint,
+        }
+    }
+}
+
+impl Transport for Fuse {
+    fn path(&self) -> &Path {
+        self.session.mountpoint()
+    }
+}
+
+/// Keeps tests that drop the kernel's caches apart from tests that count on
+/// them, in this process and in others.
+pub(crate) struct CacheLock {
+    _file: File,
+}
+
+impl CacheLock {
+    /// For tests that count on the caches.
+    pub(crate) fn shared() -> Self {
+        Self::lock(FlockOperation::LockShared)
+    }
+
+    /// For tests that drop them.
+    pub(crate) fn exclusive() -> Self {
+        Self::lock(FlockOperation::LockExclusive)
+    }
+
+    fn lock(operation: FlockOperation) -> Self {
+        let path = std::env::temp_dir().join("store-fs-test-caches.lock");
+        let file = File::create(path).expect("a lock file");
+        flock(&file, operation).expect("a lock");
+        Self { _file: file }
+    }
+
+    /// Drops the kernel's entries and inodes.
+    pub(crate) fn drop_caches(&self) {
+        fs::write("/proc/sys/vm/drop_caches", "2").expect("mount tests need root");
+    }
+}
+
+/// Waits until `condition` holds.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within 20 s: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Inode number and mode of what stands at `path` itself.
+pub(crate) fn stat(path: impl AsRef<Path>) -> (u64, u32) {
+    let path = path.as_ref();
+    let metadata = fs::symlink_metadata(path)
+        .unwrap_or_else(|error| panic!("stat {}: {error}", path.display()));
+    (metadata.ino(), metadata.mode())
+}
