@@ -207,10 +207,11 @@ impl LocalStore {
         Ok(merged(&snapshot.indexes, kind))
     }
 
-    /// Counts what the store holds.
+    /// Counts what the store holds, from the headers of its tables: an object
+    /// that several sessions wrote at the same time counts for each.
     ///
     /// # Errors
-    /// If the store's tables cannot be read.
+    /// If the tables cannot be read.
     pub fn statistics(&self) -> Result<Statistics, Error> {
         let snapshot = self.engine.fresh_snapshot()?;
         let mut statistics = Statistics {
@@ -218,16 +219,11 @@ impl LocalStore {
             packs: snapshot.packs().len(),
             ..Statistics::default()
         };
-        for entry in self.entries(Kind::Record)? {
-            let entry = entry?;
-            match entry.kind {
-                Kind::Record => statistics.records += 1,
-                Kind::Directory => statistics.directories += 1,
-                Kind::Blob => {
-                    statistics.blobs += 1;
-                    statistics.blob_bytes += entry.size;
-                }
-            }
+        for totals in snapshot.indexes.iter().map(|index| index.totals()) {
+            statistics.records += totals.records;
+            statistics.directories += totals.directories;
+            statistics.blobs += totals.blobs;
+            statistics.blob_bytes += totals.blob_bytes;
         }
         Ok(statistics)
     }

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! page 0       header     0 magic "tsmindex", 8 check (32), 40 version u32,
-//!                         44 packs u32, 48 entries u64, 56 pages u64,
-//!                         64 nonce (32), 96 tail's check (32), zeros
+//!                         44 packs u32, 56 pages u64,
+//!                         64 nonce (32), 96 tail's check (32), 128 records u64,
+//!                         136 directories u64, 144 blobs u64, 152 their bytes u64,
+//!                         zeros
 //! page 1..     entries    0 check (32), 32 count u16, zeros, 64 entries (64 each)
 //! tail         fences     16 for each page of entries: kind, 15 bytes of key
 //!              packs      16 for each pack
@@ -56,9 +58,35 @@ pub(super) struct Index {
     file: File,
     path: PathBuf,
     nonce: [u8; 32],
-    entries: u64,
+    totals: Totals,
     fences: Box<[Fence]>,
     packs: Box<[PackId]>,
+}
+
+/// What an index has, in numbers.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Totals {
+    pub(super) records: u64,
+    pub(super) directories: u64,
+    pub(super) blobs: u64,
+    pub(super) blob_bytes: u64,
+}
+
+impl Totals {
+    fn add(&mut self, entry: &Entry) {
+        match entry.kind {
+            Kind::Record => self.records += 1,
+            Kind::Directory => self.directories += 1,
+            Kind::Blob => {
+                self.blobs += 1;
+                self.blob_bytes = self.blob_bytes.saturating_add(entry.size);
+            }
+        }
+    }
+
+    fn fields(&self) -> [u64; 4] {
+        [self.records, self.directories, self.blobs, self.blob_bytes]
+    }
 }
 
 impl Index {
@@ -92,7 +120,7 @@ impl Index {
         if field(40, 4) != u64::from(VERSION) {
             return Err(damaged("the version of the index is unknown"));
         }
-        let (packs, entries, pages) = (field(44, 4), field(48, 8), field(56, 8));
+        let (packs, pages) = (field(44, 4), field(56, 8));
         let tail_len = pages
             .checked_mul(FENCE as u64)
             .zip(packs.checked_mul(PackId::LEN as u64))
@@ -118,11 +146,17 @@ impl Index {
         let packs = packs.iter().copied().map(PackId).collect();
         let mut nonce = [0; 32];
         nonce.copy_from_slice(&header[64..96]);
+        let totals = Totals {
+            records: field(128, 8),
+            directories: field(136, 8),
+            blobs: field(144, 8),
+            blob_bytes: field(152, 8),
+        };
         Ok(Self {
             file,
             path,
             nonce,
-            entries,
+            totals,
             fences,
             packs,
         })
@@ -134,7 +168,12 @@ impl Index {
 
     /// Number of entries.
     pub(super) fn len(&self) -> u64 {
-        self.entries
+        let [records, directories, blobs, _] = self.totals.fields();
+        records.saturating_add(directories).saturating_add(blobs)
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        self.totals
     }
 
     /// The packs that entries are in.
@@ -244,7 +283,7 @@ pub(super) struct IndexWriter {
     file: BufWriter<File>,
     nonce: [u8; 32],
     page: Vec<u8>,
-    entries: u64,
+    totals: Totals,
     fences: Vec<Fence>,
     packs: Vec<PackId>,
     pack_numbers: std::collections::HashMap<PackId, u32>,
@@ -259,7 +298,7 @@ impl IndexWriter {
             file,
             nonce,
             page: Vec::with_capacity(PAGE),
-            entries: 0,
+            totals: Totals::default(),
             fences: Vec::new(),
             packs: Vec::new(),
             pack_numbers: Default::default(),
@@ -278,7 +317,7 @@ impl IndexWriter {
             self.page.resize(PAGE_HEADER, 0);
         }
         self.page.extend_from_slice(&entry.encode(number));
-        self.entries += 1;
+        self.totals.add(entry);
         if self.page.len() == PAGE_HEADER + ENTRIES_PER_PAGE * Entry::LEN {
             self.end_page()?;
         }
@@ -310,10 +349,12 @@ impl IndexWriter {
         header[..8].copy_from_slice(MAGIC);
         header[40..44].copy_from_slice(&VERSION.to_le_bytes());
         header[44..48].copy_from_slice(&(self.packs.len() as u32).to_le_bytes());
-        header[48..56].copy_from_slice(&self.entries.to_le_bytes());
         header[56..64].copy_from_slice(&(self.fences.len() as u64).to_le_bytes());
         header[64..96].copy_from_slice(&self.nonce);
         header[96..128].copy_from_slice(blake3::hash(&tail).as_bytes());
+        for (field, total) in header[128..160].chunks_mut(8).zip(self.totals.fields()) {
+            field.copy_from_slice(&total.to_le_bytes());
+        }
         let check = blake3::hash(&header[40..]);
         header[8..40].copy_from_slice(check.as_bytes());
         let file = self.file.into_inner()?;

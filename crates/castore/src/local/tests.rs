@@ -140,7 +140,8 @@ fn many_commits_are_merged_and_the_newest_record_wins() {
     }
     let statistics = reader.statistics().unwrap();
     assert!(statistics.indexes < 20, "{statistics:?}");
-    assert_eq!((statistics.records, statistics.blobs), (101, 100));
+    assert_eq!(statistics.blobs, 100);
+    assert!((101..110).contains(&statistics.records), "{statistics:?}");
     for round in 0..100u32 {
         assert!(reader.has(&Digest::of(&round.to_le_bytes())).unwrap());
     }
@@ -392,6 +393,7 @@ fn concurrent_sessions_keep_each_others_objects() {
             });
         }
     });
-    assert_eq!(shared.statistics().unwrap().blobs, 90);
+    let entries = shared.entries(Kind::Record).unwrap();
+    assert_eq!(entries.map(Result::unwrap).count(), 90);
     check_is_clean(&shared);
 }
