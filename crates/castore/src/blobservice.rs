@@ -1,7 +1,11 @@
 //! Where contents are kept.
 
+mod cache;
+mod fault;
 mod memory;
 
+pub use cache::CacheBlobService;
+pub use fault::FaultyBlobService;
 pub use memory::MemoryBlobService;
 
 use std::{fmt, fs::File, io::Write, sync::Arc};
@@ -40,6 +44,16 @@ pub trait BlobService: fmt::Debug + Send + Sync {
     /// # Errors
     /// If the service cannot be written.
     fn writer(&self) -> Result<Box<dyn BlobWriter + '_>, Error>;
+
+    /// Forgets a blob that was found damaged, so that putting it again stores it
+    /// instead of trusting that it is there. Does nothing by default.
+    ///
+    /// # Errors
+    /// If that could not be noted.
+    fn discard(&self, digest: &Digest) -> Result<(), Error> {
+        let _ = digest;
+        Ok(())
+    }
 
     /// Returns when everything put before is durable and visible to all users
     /// of the service.

@@ -74,3 +74,6 @@ pub enum DigestParseError {
     #[error("a digest is written as 64 hexadecimal digits, not {0:?}")]
     Hex(String),
 }
+
+#[cfg(test)]
+mod tests;

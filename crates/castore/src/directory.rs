@@ -50,10 +50,10 @@ impl Directory {
         Some((ordinal, &self.entries[ordinal].node))
     }
 
-    /// The `size` that the directory has in its parent: the number of entries
-    /// plus, for each child directory, one and the child's size.
+    /// The `size` that the directory has in its parent: twice the number of
+    /// entries, plus the sizes of the child directories.
     ///
-    /// A child directory is thereby counted twice. The comment in the public
+    /// Everything below is thereby counted twice. The comment in the public
     /// `.proto` says once, but live stores compute this, and their digests
     /// depend on it. Saturates at `u64::MAX`, which only a forged child size
     /// can reach.
@@ -61,9 +61,10 @@ impl Directory {
         self.entries
             .iter()
             .map(|entry| match entry.node {
-                Node::Directory { size, .. } => size.saturating_add(2),
-                Node::File { .. } | Node::Symlink { .. } => 1,
+                Node::Directory { size, .. } => size,
+                Node::File { .. } | Node::Symlink { .. } => 0,
             })
+            .map(|below| below.saturating_add(2))
             .fold(0, u64::saturating_add)
     }
 
@@ -162,3 +163,6 @@ pub enum DirectoryError {
     #[error("the entry is neither a directory nor a file nor a symlink")]
     NoEntry,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,11 @@
 //! Where directories are kept.
 
+mod cache;
+mod fault;
 mod memory;
 
+pub use cache::CacheDirectoryService;
+pub use fault::FaultyDirectoryService;
 pub use memory::MemoryDirectoryService;
 
 use std::{fmt, sync::Arc};
@@ -21,6 +25,16 @@ pub trait DirectoryService: fmt::Debug + Send + Sync {
     /// # Errors
     /// If it could not be stored.
     fn put(&self, directory: &Directory) -> Result<Digest, Error>;
+
+    /// Forgets a directory that was found damaged, so that putting it again
+    /// stores it instead of trusting that it is there. Does nothing by default.
+    ///
+    /// # Errors
+    /// If that could not be noted.
+    fn discard(&self, digest: &Digest) -> Result<(), Error> {
+        let _ = digest;
+        Ok(())
+    }
 
     /// Returns when everything put before is durable and visible to all users
     /// of the service.

@@ -10,11 +10,13 @@
 mod digest;
 mod directory;
 mod error;
+mod flight;
 mod name;
 mod node;
 
 pub mod blobservice;
 pub mod directoryservice;
+pub mod fault;
 pub mod import;
 pub mod local;
 pub mod outboard;

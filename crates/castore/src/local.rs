@@ -256,13 +256,16 @@ impl LocalStore {
     }
 
     fn commit_pending(&self) -> Result<(), Error> {
-        // Who asks for the session meanwhile waits: what is in it must not be
-        // out of sight at any moment.
+        // The session goes on: a put may be under way in it.
         let mut pending = self.pending.lock();
-        match pending.take() {
-            Some(session) => session.commit_shared(),
-            None => Ok(()),
+        let Some(session) = &*pending else {
+            return Ok(());
+        };
+        let committed = session.commit_shared();
+        if committed.is_err() {
+            *pending = None;
         }
+        committed
     }
 }
 
@@ -289,6 +292,11 @@ impl BlobService for LocalStore {
         Ok(Box::new(session::SessionBlobWriter::new(self.pending()?)))
     }
 
+    fn discard(&self, digest: &Digest) -> Result<(), Error> {
+        self.engine.discard(Kind::Blob, digest.as_bytes());
+        Ok(())
+    }
+
     fn flush(&self) -> Result<(), Error> {
         self.commit_pending()
     }
@@ -304,6 +312,11 @@ impl DirectoryService for LocalStore {
 
     fn put(&self, directory: &Directory) -> Result<Digest, Error> {
         DirectoryService::put(&*self.pending()?, directory)
+    }
+
+    fn discard(&self, digest: &Digest) -> Result<(), Error> {
+        self.engine.discard(Kind::Directory, digest.as_bytes());
+        Ok(())
     }
 
     fn flush(&self) -> Result<(), Error> {

@@ -108,3 +108,6 @@ pub enum PathComponentError {
     #[error("the entry's name {0:?} has a '/' or a NUL byte")]
     Separator(String),
 }
+
+#[cfg(test)]
+mod tests;

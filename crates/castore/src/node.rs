@@ -126,3 +126,6 @@ impl TryFrom<proto::SymlinkEntry> for (PathComponent, Node) {
         Ok((entry.name.try_into()?, Node::symlink(entry.target)?))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! What readers and sessions of a store share.
 
-use std::{io::ErrorKind, sync::Arc};
+use std::{collections::HashSet, io::ErrorKind, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -38,6 +38,8 @@ pub(super) struct Engine {
     snapshot: RwLock<Arc<Snapshot>>,
     refreshing: Mutex<()>,
     open_packs: Cache<PackId, Arc<Pack>>,
+    /// Objects that were found damaged: a session stores them again.
+    discarded: Mutex<HashSet<(Kind, Key)>>,
 }
 
 impl Engine {
@@ -53,6 +55,7 @@ impl Engine {
             snapshot: RwLock::new(Arc::new(snapshot)),
             refreshing: Mutex::new(()),
             open_packs: Cache::new(OPEN_PACKS),
+            discarded: Mutex::default(),
         })
     }
 
@@ -93,6 +96,21 @@ impl Engine {
             Ok(Some(entry)) => Ok(Some(entry)),
             Ok(None) | Err(_) => self.fresh_snapshot()?.get(kind, key),
         }
+    }
+
+    /// Whether a session need not store the object.
+    pub(super) fn has_sound(&self, kind: Kind, key: &Key) -> Result<bool, Error> {
+        let discarded = self.discarded.lock().contains(&(kind, *key));
+        Ok(!discarded && self.entry(kind, key)?.is_some())
+    }
+
+    pub(super) fn discard(&self, kind: Kind, key: &Key) {
+        self.discarded.lock().insert((kind, *key));
+    }
+
+    /// The object was stored again: its newer entry will count.
+    pub(super) fn mended(&self, kind: Kind, key: &Key) {
+        self.discarded.lock().remove(&(kind, *key));
     }
 
     pub(super) fn pack(&self, id: PackId) -> Result<Arc<Pack>, Error> {
@@ -261,7 +279,7 @@ impl Engine {
         }
         // The session may have died while it moved its files into place.
         let known = snapshot.packs();
-        let known: std::collections::HashSet<String> = known
+        let known: HashSet<String> = known
             .iter()
             .flat_map(|id| [id.meta_name(), id.blobs_name()])
             .collect();

@@ -179,7 +179,11 @@ impl Session {
         let names = state.sealed.iter().map(|sealed| index_name(sealed.id));
         self.engine.publish(&lock, &self.folder, names)?;
         self.moving.store(false, Ordering::Relaxed);
-        *state = State::default();
+        // A writer may have a file of the session and go on after this.
+        *state = State {
+            next_file: state.next_file,
+            ..State::default()
+        };
         Ok(())
     }
 
@@ -213,10 +217,8 @@ impl Session {
     }
 
     fn knows(&self, kind: Kind, key: &Key) -> Result<bool, Error> {
-        Ok(
-            self.state.lock().entry(kind, key)?.is_some()
-                || self.engine.entry(kind, key)?.is_some(),
-        )
+        let here = self.state.lock().entry(kind, key)?.is_some();
+        Ok(here || self.engine.has_sound(kind, key)?)
     }
 }
 
@@ -352,13 +354,14 @@ impl BlobService for Session {
             Place::Pack { offset } => Source::Pack { offset },
             Place::File => {
                 let name = self.state.lock().files.get(digest).cloned();
-                let name = name.unwrap_or_default();
-                match self.folder.open_file(&name)? {
-                    Some(file) => Source::File {
+                let file = name.as_ref().map(|name| self.folder.open_file(name));
+                match (name, file.transpose()?.flatten()) {
+                    (Some(name), Some(file)) => Source::File {
                         file: Arc::new(file),
                         path: self.folder.file_path(&name),
                     },
-                    None => return Ok(None),
+                    // It was committed just now.
+                    _ => return self.engine.open_blob(digest),
                 }
             }
         };
@@ -380,7 +383,9 @@ impl BlobService for Session {
             file.write_all(bytes)
                 .map_err(Error::io("write", self.folder.file_path(&name)))?;
             let size = bytes.len() as u64;
-            return state.insert_file(&self.folder, digest, size, name, blob.outboard());
+            state.insert_file(&self.folder, digest, size, name, blob.outboard())?;
+            self.engine.mended(Kind::Blob, digest.as_bytes());
+            return Ok(());
         }
         let segment = state.segment(&self.folder)?;
         let outboard = segment.put_outboard(&digest, blob.outboard())?;
@@ -392,6 +397,7 @@ impl BlobService for Session {
         let place = Place::Pack { offset };
         let size = bytes.len() as u64;
         segment.insert(Kind::Blob, *digest.as_bytes(), place, size, outboard);
+        self.engine.mended(Kind::Blob, digest.as_bytes());
         Ok(())
     }
 
@@ -465,6 +471,7 @@ impl<S: Deref<Target = Session>> BlobWriter for SessionBlobWriter<S> {
         } else {
             let mut state = self.session.state.lock();
             state.insert_file(folder, hashed.digest, hashed.size, name, &hashed.outboard)?;
+            (self.session.engine).mended(Kind::Blob, hashed.digest.as_bytes());
         }
         Ok((hashed.digest, hashed.size))
     }
@@ -498,6 +505,7 @@ impl DirectoryService for Session {
             let offset = segment.meta.append(Tag::Directory, key, &[&encoded])?;
             let place = Place::Pack { offset };
             segment.insert(Kind::Directory, *key, place, encoded.len() as u64, 0);
+            self.engine.mended(Kind::Directory, key);
         }
         Ok(digest)
     }

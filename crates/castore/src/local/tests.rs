@@ -397,3 +397,40 @@ fn concurrent_sessions_keep_each_others_objects() {
     assert_eq!(entries.map(Result::unwrap).count(), 90);
     check_is_clean(&shared);
 }
+
+#[test]
+fn a_discarded_object_is_stored_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = store(dir.path());
+    for size in [100, 100_000, 1 << 20] {
+        let bytes = content(6, size);
+        let blob = HashedBlob::new(&bytes);
+        BlobService::put(&*first, &blob).unwrap();
+        BlobService::flush(&*first).unwrap();
+        let entry = first
+            .engine
+            .entry(Kind::Blob, blob.digest().as_bytes())
+            .unwrap()
+            .unwrap();
+        let (path, offset) = match entry.place {
+            entry::Place::Pack { offset } => (format!("packs/{}.blobs", entry.pack), offset),
+            entry::Place::File => {
+                let shard = session::blob_shard(blob.digest());
+                (format!("blobs/{shard}/{}", blob.digest()), 0)
+            }
+        };
+        let file = fs::File::options()
+            .write(true)
+            .open(dir.path().join(path))
+            .unwrap();
+        file.write_all_at(&[!bytes[0]], offset).unwrap();
+        let other = store(dir.path());
+        let damaged = BlobService::open(&*other, blob.digest()).unwrap().unwrap();
+        assert!(damaged.read_at(&mut [0; 10], 0).is_err());
+        BlobService::discard(&*other, blob.digest()).unwrap();
+        BlobService::put(&*other, &blob).unwrap();
+        assert_eq!(read(&*other, blob.digest()), bytes);
+        BlobService::flush(&*other).unwrap();
+        assert_eq!(read(&*store(dir.path()), blob.digest()), bytes);
+    }
+}

@@ -18,8 +18,8 @@ pub struct DirectoryEntry {
     /// BLAKE3 of the child Directory's canonical encoding, 32 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub digest: ::prost::bytes::Bytes,
-    /// Number of entries plus, for each child directory, one and its own size
-    /// (see castore's `Directory::size` for the exact rule).
+    /// Twice the number of entries plus the sizes of the child directories (see
+    /// castore's `Directory::size`).
     #[prost(uint64, tag = "3")]
     pub size: u64,
 }
