@@ -23,6 +23,7 @@ mod blob;
 mod check;
 mod engine;
 mod entry;
+mod filter;
 mod folder;
 mod index;
 mod pack;

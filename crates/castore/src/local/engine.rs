@@ -234,8 +234,8 @@ impl Engine {
         let name = format!("{id}.idx");
         let path = tmp.file_path(&name);
         let write_error = || Error::io("write", &path);
-        let mut writer =
-            IndexWriter::new(tmp.create_file(&name)?, super::random()?).map_err(write_error())?;
+        let mut writer = IndexWriter::new(tmp.create_file(&name)?, super::random()?, entries)
+            .map_err(write_error())?;
         for entry in merged(merging, Kind::Record) {
             writer.push(&entry?).map_err(write_error())?;
         }

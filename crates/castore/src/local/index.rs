@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! page 0       header     0 magic "tsmindex", 8 check (32), 40 version u32,
-//!                         44 packs u32, 56 pages u64,
+//!                         44 packs u32, 48 filter's bytes u64, 56 pages u64,
 //!                         64 nonce (32), 96 tail's check (32), 128 records u64,
 //!                         136 directories u64, 144 blobs u64, 152 their bytes u64,
 //!                         zeros
 //! page 1..     entries    0 check (32), 32 count u16, zeros, 64 entries (64 each)
 //! tail         fences     16 for each page of entries: kind, 15 bytes of key
 //!              packs      16 for each pack
+//!              filter     a Bloom filter of the entries        (filter.rs)
 //! ```
 //!
 //! Integers are little-endian, pages have 4096 bytes. The header's check is the
@@ -17,6 +18,7 @@
 //! also that it does *not* have a key, is what was once written at that place.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, BufWriter, Write},
     os::unix::fs::FileExt,
@@ -24,7 +26,10 @@ use std::{
     sync::Arc,
 };
 
-use super::entry::{Entry, Key, Kind, PackId};
+use super::{
+    entry::{Entry, Key, Kind, PackId},
+    filter::Filter,
+};
 use crate::Error;
 
 pub(super) const PAGE: usize = 4096;
@@ -61,6 +66,7 @@ pub(super) struct Index {
     totals: Totals,
     fences: Box<[Fence]>,
     packs: Box<[PackId]>,
+    filter: Filter,
 }
 
 /// What an index has, in numbers.
@@ -120,11 +126,11 @@ impl Index {
         if field(40, 4) != u64::from(VERSION) {
             return Err(damaged("the version of the index is unknown"));
         }
-        let (packs, pages) = (field(44, 4), field(56, 8));
+        let (packs, filter_len, pages) = (field(44, 4), field(48, 8), field(56, 8));
         let tail_len = pages
             .checked_mul(FENCE as u64)
             .zip(packs.checked_mul(PackId::LEN as u64))
-            .and_then(|(fences, packs)| fences.checked_add(packs));
+            .and_then(|(fences, packs)| fences.checked_add(packs)?.checked_add(filter_len));
         let tail_at = pages
             .checked_add(1)
             .and_then(|pages| pages.checked_mul(PAGE as u64));
@@ -142,6 +148,7 @@ impl Index {
         }
         let (fences, packs) = tail.split_at(pages as usize * FENCE);
         let fences = fences.as_chunks::<FENCE>().0.into();
+        let (packs, filter) = packs.split_at(packs.len() - filter_len as usize);
         let packs = packs.as_chunks::<{ PackId::LEN }>().0;
         let packs = packs.iter().copied().map(PackId).collect();
         let mut nonce = [0; 32];
@@ -159,6 +166,7 @@ impl Index {
             totals,
             fences,
             packs,
+            filter: Filter::from_bytes(filter),
         })
     }
 
@@ -215,6 +223,9 @@ impl Index {
 
     /// The entry of an object.
     pub(super) fn get(&self, kind: Kind, key: &Key) -> Result<Option<Entry>, Error> {
+        if !self.filter.may_have(kind, key) {
+            return Ok(None);
+        }
         let wanted = fence(kind, key);
         // The page before the first fence that is not below may end with it.
         let mut page = self
@@ -286,12 +297,13 @@ pub(super) struct IndexWriter {
     totals: Totals,
     fences: Vec<Fence>,
     packs: Vec<PackId>,
-    pack_numbers: std::collections::HashMap<PackId, u32>,
+    pack_numbers: HashMap<PackId, u32>,
+    filter: Filter,
 }
 
 impl IndexWriter {
-    /// Begins an index in an empty file.
-    pub(super) fn new(file: File, nonce: [u8; 32]) -> io::Result<Self> {
+    /// Begins an index of at most `entries` entries in an empty file.
+    pub(super) fn new(file: File, nonce: [u8; 32], entries: u64) -> io::Result<Self> {
         let mut file = BufWriter::with_capacity(64 * PAGE, file);
         file.write_all(&[0; PAGE])?;
         Ok(Self {
@@ -301,7 +313,8 @@ impl IndexWriter {
             totals: Totals::default(),
             fences: Vec::new(),
             packs: Vec::new(),
-            pack_numbers: Default::default(),
+            pack_numbers: HashMap::new(),
+            filter: Filter::for_entries(entries),
         })
     }
 
@@ -318,6 +331,7 @@ impl IndexWriter {
         }
         self.page.extend_from_slice(&entry.encode(number));
         self.totals.add(entry);
+        self.filter.insert(entry.kind, &entry.key);
         if self.page.len() == PAGE_HEADER + ENTRIES_PER_PAGE * Entry::LEN {
             self.end_page()?;
         }
@@ -344,11 +358,14 @@ impl IndexWriter {
         for pack in &self.packs {
             tail.extend_from_slice(&pack.0);
         }
+        let filter = self.filter.to_bytes();
+        tail.extend_from_slice(&filter);
         self.file.write_all(&tail)?;
         let mut header = [0; PAGE];
         header[..8].copy_from_slice(MAGIC);
         header[40..44].copy_from_slice(&VERSION.to_le_bytes());
         header[44..48].copy_from_slice(&(self.packs.len() as u32).to_le_bytes());
+        header[48..56].copy_from_slice(&(filter.len() as u64).to_le_bytes());
         header[56..64].copy_from_slice(&(self.fences.len() as u64).to_le_bytes());
         header[64..96].copy_from_slice(&self.nonce);
         header[96..128].copy_from_slice(blake3::hash(&tail).as_bytes());

@@ -285,7 +285,7 @@ impl State {
         let path = folder.file_path(&name);
         let nonce = super::random()?;
         let write = || {
-            let mut writer = IndexWriter::new(file, nonce)?;
+            let mut writer = IndexWriter::new(file, nonce, entries.len() as u64)?;
             entries.iter().try_for_each(|entry| writer.push(entry))?;
             writer.finish()
         };
