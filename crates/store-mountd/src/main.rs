@@ -1,1 +1,7 @@
-fn main() {}
+//! `store-mountd`: see `store-mountd --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    store_mountd::main()
+}

@@ -1,0 +1,11 @@
+//! The subcommands, one in each file.
+
+pub(crate) mod completions;
+pub(crate) mod export;
+pub(crate) mod import;
+pub(crate) mod info;
+pub(crate) mod ls;
+pub(crate) mod man;
+pub(crate) mod mount;
+pub(crate) mod registration;
+pub(crate) mod verify;

@@ -1,0 +1,129 @@
+//! How errors are told to the user: what failed, why, and what to do.
+
+use std::io;
+
+use store::import::ImportError;
+use store_fs::fuse::{MountError, StartError};
+
+/// Whether nobody reads what the program prints any more, as in `… | head`.
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Prints an error and what may help.
+pub(crate) fn print(error: &anyhow::Error) {
+    eprintln!("store-mountd: {}", message(error));
+    if let Some(hint) = hint(error) {
+        eprintln!("{hint}");
+    }
+}
+
+/// The error with its causes. Some errors have their cause in their own text
+/// already; it is not repeated.
+pub(crate) fn message(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if message.is_empty() {
+            message = cause;
+        } else if !message.contains(&cause) {
+            message = format!("{message}: {cause}");
+        }
+    }
+    message
+}
+
+fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    error.chain().find_map(|cause| {
+        let of_store = store_error(cause).and_then(hint_of_store);
+        let of_mount = mount_error(cause).and_then(hint_of_mount);
+        let of_system = cause.downcast_ref::<io::Error>().and_then(hint_of_system);
+        of_store.or(of_mount).or(of_system)
+    })
+}
+
+/// An error of castore's, out of those that only pass it on: these stand for it
+/// in the chain of causes.
+fn store_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a castore::Error> {
+    let passed_on = match cause.downcast_ref::<ImportError>() {
+        Some(ImportError::Store(error)) => Some(error),
+        _ => cause.downcast_ref::<store::Error>(),
+    };
+    match passed_on {
+        Some(store::Error::Castore(error)) => Some(error),
+        _ => cause.downcast_ref(),
+    }
+}
+
+fn mount_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a MountError> {
+    match cause.downcast_ref::<StartError>() {
+        Some(StartError::Mount(error)) => Some(error),
+        _ => cause.downcast_ref(),
+    }
+}
+
+fn hint_of_store(error: &castore::Error) -> Option<&'static str> {
+    match error {
+        castore::Error::NotAStore { .. } => Some(
+            "Name the store with --store DIR, or make one there: `store-mountd import PATH` does.",
+        ),
+        castore::Error::Corrupt { .. } | castore::Error::Damaged { .. } => {
+            Some("`store-mountd verify` names everything that is damaged.")
+        }
+        castore::Error::ReadOnly { .. } => Some(
+            "Choose a store that you may write to with --store DIR, or become its owner or root.",
+        ),
+        castore::Error::Io { source, .. } => hint_of_system(source),
+        castore::Error::Missing { .. }
+        | castore::Error::Directory { .. }
+        | castore::Error::NewerFormat { .. }
+        | castore::Error::Backend { .. } => None,
+    }
+}
+
+fn hint_of_mount(error: &MountError) -> Option<&'static str> {
+    match error {
+        MountError::AlreadyMounted { .. } | MountError::NotEmpty { .. } => {
+            Some("Choose an empty directory, or mount over it with --allow-nonempty.")
+        }
+        MountError::Mountpoint { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            Some("Make the directory first, with mkdir.")
+        }
+        MountError::Mountpoint { .. }
+        | MountError::NotADirectory { .. }
+        | MountError::Name { .. }
+        | MountError::Device { .. }
+        | MountError::Mount { .. }
+        | MountError::NoFusermount { .. }
+        | MountError::Fusermount { .. }
+        | MountError::MountInfo { .. } => None,
+    }
+}
+
+fn hint_of_system(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
+            "The store is as it was before. Make room, or choose a store elsewhere with --store DIR.",
+        ),
+        io::ErrorKind::PermissionDenied => {
+            Some("Run it as a user who may do this, or choose another store with --store DIR.")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context as _, anyhow};
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = Err::<(), _>(anyhow!("no space"))
+            .context("cannot write x: no space")
+            .context("cannot import y")
+            .unwrap_err();
+        let message = super::message(&error);
+        assert_eq!(message, "cannot import y: cannot write x: no space");
+    }
+}

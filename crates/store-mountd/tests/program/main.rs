@@ -1,0 +1,12 @@
+//! The program as a user meets it: the real binary, real files, a real
+//! `/dev/fuse`.
+
+mod failures;
+mod golden;
+mod harness;
+mod help;
+mod imports;
+mod mounts;
+mod nar;
+mod outputs;
+mod users;

@@ -1,0 +1,333 @@
+//! Bringing store paths into a local store.
+//!
+//! An [`Importer`] gathers complete paths in a session of the store and makes
+//! them visible and durable together when it [commits](Importer::commit). A
+//! path is taken in only if everything that it refers to is there, so whatever
+//! moment an import ends at, the store holds closed sets of paths.
+
+mod error;
+
+pub use error::ImportError;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+
+use castore::{
+    Node,
+    import::{Progress, TreeObserver},
+    local::{LocalStore, Session},
+};
+use nix_compat::{
+    ContentAddress, NarInfo, NixHash, StorePath,
+    store_path::{self, build::source_path},
+};
+
+use crate::{
+    Metadata, PathInfo, PathInfoService,
+    binary_cache::BinaryCache,
+    nar::{NarDigest, NarHasher},
+    pathinfoservice::LocalPathInfoService,
+};
+
+/// How long paths may be gathered before they are committed.
+const BATCH_TIME: Duration = Duration::from_secs(1);
+/// How many paths may be gathered before they are committed.
+const BATCH_PATHS: usize = 256;
+
+/// How to import.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// Take in paths whose references are not there.
+    pub allow_missing_references: bool,
+    /// Where to count what was done.
+    pub progress: Option<&'a Progress>,
+    /// Once true, the import ends with an error.
+    pub cancel: Option<&'a AtomicBool>,
+}
+
+/// An import in progress.
+///
+/// After an error, what was not committed is gone; the importer can be used
+/// further.
+#[derive(Debug)]
+pub struct Importer<'a> {
+    store: &'a LocalStore,
+    infos: LocalPathInfoService,
+    options: Options<'a>,
+    batch: Option<Batch>,
+}
+
+/// What the next commit makes visible.
+#[derive(Debug)]
+struct Batch {
+    session: Session,
+    /// By the digest in the store path.
+    infos: BTreeMap<[u8; 20], PathInfo>,
+    begun: Instant,
+}
+
+impl<'a> Importer<'a> {
+    /// Prepares to import into `store`.
+    pub fn new(store: &'a Arc<LocalStore>, options: Options<'a>) -> Self {
+        Self {
+            store,
+            infos: LocalPathInfoService::new(store.clone()),
+            options,
+            batch: None,
+        }
+    }
+
+    /// Takes in what is at `source` as a path that follows from its contents
+    /// and `name`, as `nix store add` does.
+    ///
+    /// # Errors
+    /// If the name is not one of a store path, the tree cannot be read or
+    /// changes meanwhile, or the store cannot be written.
+    pub fn tree(&mut self, source: &Path, name: &str) -> Result<PathInfo, ImportError> {
+        store_path::check_name(name.as_bytes()).map_err(|error| ImportError::Name {
+            source_path: source.to_owned(),
+            name: name.to_owned(),
+            source: error,
+        })?;
+        self.attempt(|importer| {
+            let (node, nar) = importer.read(source)?;
+            let info = PathInfo {
+                store_path: source_path(name, &nar.sha256, [], false).map_err(|error| {
+                    ImportError::StorePath {
+                        source_path: source.to_owned(),
+                        source: error,
+                    }
+                })?,
+                node,
+                references: BTreeSet::new(),
+                nar_size: nar.size,
+                nar_sha256: nar.sha256,
+                signatures: Vec::new(),
+                deriver: None,
+                ca: Some(ContentAddress::Recursive(NixHash::Sha256(nar.sha256))),
+            };
+            match importer.present(&info.clone().into())? {
+                Some(info) => Ok(info),
+                None => importer.record(info),
+            }
+        })
+    }
+
+    /// Takes in what is at `source`, which must be what `metadata` describes.
+    ///
+    /// # Errors
+    /// If it is not, or a path that it refers to is not in the store, or the
+    /// tree cannot be read or changes meanwhile, or the store cannot be
+    /// written.
+    pub fn store_path(
+        &mut self,
+        source: &Path,
+        metadata: Metadata,
+    ) -> Result<PathInfo, ImportError> {
+        if let Some(info) = self.present(&metadata)? {
+            return Ok(info);
+        }
+        self.check_references(&metadata.store_path, &metadata.references)?;
+        self.attempt(|importer| {
+            let (node, nar) = importer.read(source)?;
+            if !metadata.matches(&nar) {
+                return Err(ImportError::Mismatch {
+                    store_path: metadata.store_path.clone(),
+                    source_path: source.to_owned(),
+                    expected: describe(&metadata.nar_sha256, metadata.nar_size),
+                    found: describe(&nar.sha256, Some(nar.size)),
+                });
+            }
+            let store_path = metadata.store_path.clone();
+            let info = metadata
+                .with_contents(node, nar.size)
+                .map_err(|source| ImportError::Metadata { store_path, source })?;
+            importer.record(info)
+        })
+    }
+
+    /// Fetches the path that `info`, which came from `cache`, describes.
+    ///
+    /// # Errors
+    /// If a path that it refers to is not in the store, or its contents cannot
+    /// be had or are not those described, or the store cannot be written.
+    pub fn fetch(&mut self, cache: &BinaryCache, info: NarInfo) -> Result<PathInfo, ImportError> {
+        if let Some(info) = self.present(&info.clone().into())? {
+            return Ok(info);
+        }
+        self.check_references(&info.store_path, &info.references)?;
+        self.attempt(|importer| {
+            let batch = importer.batch()?;
+            let info = cache.fetch(info, &batch.session, &batch.session)?;
+            importer.record(info)
+        })
+    }
+
+    /// Whether enough was gathered that it should be committed before more is
+    /// taken in.
+    pub fn is_due(&self) -> bool {
+        self.batch.as_ref().is_some_and(|batch| {
+            batch.begun.elapsed() >= BATCH_TIME || batch.infos.len() >= BATCH_PATHS
+        })
+    }
+
+    /// Makes what was taken in durable and visible.
+    ///
+    /// # Errors
+    /// If that is not possible; then none of it is.
+    pub fn commit(&mut self) -> Result<(), ImportError> {
+        let Some(batch) = self.batch.take() else {
+            return Ok(());
+        };
+        for info in batch.infos.values() {
+            LocalPathInfoService::put_into(&batch.session, info)?;
+        }
+        if !batch.infos.is_empty() {
+            batch.session.commit().map_err(crate::Error::from)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what was not committed, if `act` fails: its session has parts
+    /// of the path that failed.
+    fn attempt(
+        &mut self,
+        act: impl FnOnce(&mut Self) -> Result<PathInfo, ImportError>,
+    ) -> Result<PathInfo, ImportError> {
+        let result = act(self);
+        if result.is_err() {
+            self.batch = None;
+        }
+        result
+    }
+
+    fn batch(&mut self) -> Result<&mut Batch, ImportError> {
+        let batch = match self.batch.take() {
+            Some(batch) => batch,
+            None => Batch {
+                session: self.store.begin().map_err(crate::Error::from)?,
+                infos: BTreeMap::new(),
+                begun: Instant::now(),
+            },
+        };
+        Ok(self.batch.insert(batch))
+    }
+
+    /// Stores the tree at `source` and hashes its NAR.
+    fn read(&mut self, source: &Path) -> Result<(Node, NarDigest), ImportError> {
+        let options = castore::import::Options {
+            progress: self.options.progress,
+            cancel: self.options.cancel,
+            ..Default::default()
+        };
+        let batch = self.batch()?;
+        let mut hasher = NarHasher::new();
+        let node = castore::import::import(
+            source,
+            &batch.session,
+            &batch.session,
+            &mut hasher as &mut dyn TreeObserver,
+            &options,
+        )?;
+        let nar = hasher.finish().map_err(|error| ImportError::Nar {
+            source_path: source.to_owned(),
+            source: error,
+        })?;
+        Ok((node, nar))
+    }
+
+    /// The path if the store has it already. A signature that is new is added
+    /// to it.
+    fn present(&mut self, metadata: &Metadata) -> Result<Option<PathInfo>, ImportError> {
+        let Some(mut info) = self.known(metadata.store_path.digest())? else {
+            return Ok(None);
+        };
+        if info.nar_sha256 != metadata.nar_sha256 {
+            return Err(ImportError::Conflict {
+                store_path: metadata.store_path.clone(),
+                expected: describe(&info.nar_sha256, Some(info.nar_size)),
+                found: describe(&metadata.nar_sha256, metadata.nar_size),
+            });
+        }
+        let known = info.signatures.len();
+        for signature in &metadata.signatures {
+            if !info.signatures.contains(signature) {
+                info.signatures.push(signature.clone());
+            }
+        }
+        if info.signatures.len() > known {
+            self.attempt(|importer| importer.record(info.clone()))?;
+        }
+        Ok(Some(info))
+    }
+
+    fn check_references(
+        &self,
+        store_path: &StorePath,
+        references: &BTreeSet<StorePath>,
+    ) -> Result<(), ImportError> {
+        if self.options.allow_missing_references {
+            return Ok(());
+        }
+        let mut missing = Vec::new();
+        for reference in references.iter().filter(|path| *path != store_path) {
+            if self.known(reference.digest())?.is_none() {
+                missing.push(reference.clone());
+            }
+        }
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(ImportError::MissingReferences {
+                store_path: store_path.clone(),
+                missing,
+            }),
+        }
+    }
+
+    /// What is gathered or in the store of the path with this digest. A record
+    /// that is damaged counts as none, so that importing again repairs it.
+    fn known(&self, digest: &[u8; 20]) -> Result<Option<PathInfo>, crate::Error> {
+        let gathered = (self.batch.as_ref()).and_then(|batch| batch.infos.get(digest));
+        if let Some(info) = gathered {
+            return Ok(Some(info.clone()));
+        }
+        match self.infos.get(digest) {
+            Err(
+                error @ (crate::Error::Damaged { .. }
+                | crate::Error::Castore(castore::Error::Corrupt { .. })),
+            ) => {
+                tracing::warn!(%error, "what the store knows of a path cannot be used");
+                Ok(None)
+            }
+            result => result,
+        }
+    }
+
+    fn record(&mut self, info: PathInfo) -> Result<PathInfo, ImportError> {
+        let infos = &mut self.batch()?.infos;
+        infos.insert(*info.store_path.digest(), info.clone());
+        Ok(info)
+    }
+}
+
+fn describe(nar_sha256: &[u8; 32], nar_size: Option<u64>) -> String {
+    let hash = NixHash::Sha256(*nar_sha256);
+    match nar_size {
+        Some(size) => format!("{hash} ({size} bytes)"),
+        None => hash.to_string(),
+    }
+}
+
+/// The name that the store path of `source` gets unless told otherwise: the
+/// last component of its path.
+pub fn default_name(source: &Path) -> Option<String> {
+    let canonical: PathBuf = match source.file_name() {
+        Some(_) => source.to_owned(),
+        None => source.canonicalize().ok()?,
+    };
+    Some(canonical.file_name()?.to_string_lossy().into_owned())
+}

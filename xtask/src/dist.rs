@@ -1,0 +1,45 @@
+//! `cargo xtask static`: a program that needs no file of the system it serves.
+
+use crate::{process, workspace};
+use anyhow::{Context as _, Result, ensure};
+use std::path::Path;
+use std::process::Command;
+
+/// An explicit target, for with `+crt-static` on the host's own proc-macros could not be built.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+pub(crate) fn run() -> Result<()> {
+    let program = build()?;
+    check(&program)?;
+    let size = std::fs::metadata(&program)?.len();
+    println!("{}", program.display());
+    eprintln!("static, {:.1} MiB", size as f64 / f64::from(1 << 20));
+    Ok(())
+}
+
+fn build() -> Result<std::path::PathBuf> {
+    // cargo reads RUSTFLAGS from the environment of this process's child only.
+    let flags = format!(
+        "{} -C target-feature=+crt-static",
+        std::env::var("RUSTFLAGS").unwrap_or_default()
+    );
+    let target = format!("--target={TARGET}");
+    workspace::build_mountd_with(&["--profile=dist", &target], &[("RUSTFLAGS", flags.trim())])
+}
+
+/// No dynamic section: neither an interpreter nor a library is asked for.
+fn check(program: &Path) -> Result<()> {
+    let output = Command::new("ldd")
+        .arg(program)
+        .output()
+        .context("starting ldd")?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    ensure!(
+        text.contains("statically linked") || text.contains("not a dynamic executable"),
+        "{} is not static: ldd says {}",
+        program.display(),
+        text.trim()
+    );
+    process::run(Command::new(program).arg("--version"))
+}
