@@ -1,6 +1,6 @@
 //! The program `store-mountd`.
 //!
-//! [`main`] reads the command line and runs one of [`commands`]. What a command
+//! [`main`] reads the command line and runs one of its commands. What a command
 //! needs from the libraries below it asks for directly; what several commands
 //! need is beside it in this crate.
 

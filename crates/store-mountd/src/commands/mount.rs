@@ -189,12 +189,13 @@ fn until_unmounted(
 fn unmount(handle: &mut MountHandle) -> Result<bool, UnmountError> {
     match handle.unmount() {
         Ok(()) => Ok(false),
-        Err(error @ UnmountError::Busy { .. }) => {
+        Err(busy @ UnmountError::Busy { .. }) => {
+            handle.detach()?;
             eprintln!(
-                "store-mountd: {error}\nTaken out of the directory tree, and served until the last \
+                "store-mountd: {busy}\nTaken out of the directory tree, and served until the last \
                  user is done. Signal again to end at once."
             );
-            handle.detach().map(|()| true)
+            Ok(true)
         }
         Err(error) => Err(error),
     }

@@ -10,7 +10,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Mount, Place, assert_same_trees, plant};
+use crate::harness::{Mount, Place, assert_same_trees, plant, require_root};
 
 #[test]
 fn a_tree_reads_as_it_was_imported() {
@@ -148,6 +148,7 @@ fn a_second_signal_ends_a_busy_mount() {
 
 #[test]
 fn unmounting_by_others_ends_the_program() {
+    require_root();
     let place = Place::new();
     plant(&place.path("tree"));
     place.import(&place.path("tree"));
@@ -159,6 +160,7 @@ fn unmounting_by_others_ends_the_program() {
 
 #[test]
 fn a_read_only_copy_of_the_store_mounts() {
+    require_root();
     let place = Place::new();
     plant(&place.path("tree"));
     let name = place.import(&place.path("tree"));
