@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount, umount2};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A filesystem the tests know how to make.
@@ -40,6 +40,7 @@ impl FsType {
 pub struct LoopMount {
     device: PathBuf,
     mountpoint: TempDir,
+    /// Once mounted, the device goes away with the mount, even if this process is killed.
     is_mounted: bool,
 }
 
@@ -63,6 +64,8 @@ impl LoopMount {
         )
         .with_context(|| format!("mounting {} as {}", this.device.display(), fs.name()))?;
         this.is_mounted = true;
+        // In use, so this is done at the last close, which is the unmount.
+        this.detach()?;
         Ok(this)
     }
 
@@ -78,40 +81,54 @@ impl LoopMount {
         if unmounted.is_err() {
             let _ = umount2(self.mountpoint.path(), MntFlags::MNT_DETACH);
         }
+        self.wait_until_detached();
         unmounted.with_context(|| format!("unmounting {}", self.mountpoint.path().display()))
     }
 }
 
 impl Drop for LoopMount {
     fn drop(&mut self) {
-        if self.is_mounted && umount(self.mountpoint.path()).is_err() {
+        if self.is_mounted {
+            self.unmount_somehow();
+        }
+        if self.is_attached() {
+            if let Err(error) = self.detach() {
+                eprintln!("{error:#}");
+            }
+            eprintln!("{} stayed attached", self.device.display());
+        }
+    }
+}
+
+impl LoopMount {
+    fn unmount_somehow(&mut self) {
+        self.is_mounted = false;
+        if umount(self.mountpoint.path()).is_err() {
             // A process that is about to die still holds it: give it a moment.
             std::thread::sleep(Duration::from_millis(300));
             if umount(self.mountpoint.path()).is_err() {
                 let _ = umount2(self.mountpoint.path(), MntFlags::MNT_DETACH);
             }
         }
-        if let Err(error) = run(Command::new("losetup").arg("--detach").arg(&self.device)) {
-            eprintln!("{error:#}");
-        }
-        // Detaching is asynchronous while udev or blkid has a look at the device.
-        for _ in 0..100 {
-            let backing = format!("/sys/block/{}/loop/backing_file", self.device_name());
-            if !Path::new(&backing).exists() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        eprintln!("{} is still attached", self.device.display());
+        self.wait_until_detached();
     }
-}
 
-impl LoopMount {
-    fn device_name(&self) -> String {
-        self.device
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default()
+    fn detach(&self) -> Result<()> {
+        run(Command::new("losetup").arg("--detach").arg(&self.device)).map(drop)
+    }
+
+    /// The kernel does it a moment after the last close.
+    fn wait_until_detached(&self) {
+        let end = Instant::now() + Duration::from_secs(5);
+        while self.is_attached() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn is_attached(&self) -> bool {
+        let name = self.device.file_name().unwrap_or_default();
+        let block = Path::new("/sys/block").join(name);
+        block.join("loop/backing_file").exists()
     }
 }
 

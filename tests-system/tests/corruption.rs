@@ -42,7 +42,7 @@ fn damage_is_never_served() -> Result<()> {
     let rounds = repetitions(
         "random flip or truncation in a copy of the store",
         1000,
-        100,
+        250,
     );
     let mut rng = Rng::from_env();
     let dir = scratch::dir("corruption")?;
@@ -138,5 +138,5 @@ fn inject(copy: &Path, victim: &Victim, expected: &Expected, tally: &mut Tally) 
         return Ok(());
     }
     tally.with_errors += 1;
-    judge.check_log(&finished.stderr)
+    judge.check_log(&finished.stderr, &victim.file_name())
 }

@@ -17,7 +17,7 @@ const TREES: usize = 6;
 
 #[test]
 fn a_killed_import_loses_nothing_that_was_acknowledged() -> Result<()> {
-    let rounds = repetitions("kill -9 of an import", 50, 15);
+    let rounds = repetitions("kill -9 of an import", 50, 20);
     let mut rng = Rng::from_env();
     let dir = scratch::dir("kill")?;
     let store = Store::new(&dir.path().join("store"))?;

@@ -57,17 +57,26 @@ impl Judge {
         judge
     }
 
-    /// Each object that failed is in the log, with its store path and a digest.
-    pub(crate) fn check_log(&self, log: &str) -> Result<()> {
+    /// Each failure is in the log: below a store path with that path, and at the top, where what
+    /// is damaged is a record or an index, at least with the damaged file of the store.
+    pub(crate) fn check_log(&self, log: &str, damaged_file: &str) -> Result<()> {
         for path in &self.errors {
-            let mut components = path.iter().map(|name| name.to_string_lossy());
-            let Some(top) = components.next() else {
-                continue;
+            // The ancestor is what could not be read.
+            let is_below = |other: &PathBuf| {
+                !other.as_os_str().is_empty() && path != other && path.starts_with(other)
             };
-            let is_absent = top.ends_with("-absent");
-            let named = log.lines().any(|line| is_absent || line.contains(&*top));
+            if self.errors.iter().any(is_below) {
+                continue;
+            }
+            let mut components = path.iter().map(|name| name.to_string_lossy());
+            let top = components.next().unwrap_or_default();
+            let is_at_top = components.next().is_none();
+            let is_named = |line: &str| {
+                (!top.is_empty() && line.contains(&*top))
+                    || (is_at_top && line.contains(damaged_file))
+            };
             ensure!(
-                named,
+                log.lines().any(is_named),
                 "no line of the log names {}:\n{}",
                 path.display(),
                 beginning(log)

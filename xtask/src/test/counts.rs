@@ -84,11 +84,26 @@ impl fmt::Display for Counts {
 }
 
 fn show_failure(run: &Logged) {
+    let text = failures_of_libtest(&run.output).unwrap_or_else(|| run.output.clone());
     println!(
         "{}\n(all of it: {})",
-        tail(&run.output, TAIL_LINES),
+        tail(&text, TAIL_LINES),
         run.log.display()
     );
+}
+
+/// What libtest says of the tests that failed, which others may have been run after.
+fn failures_of_libtest(output: &str) -> Option<String> {
+    let mut failures = String::new();
+    let mut is_failure = false;
+    for line in output.lines() {
+        is_failure = (is_failure || line == "failures:") && !line.starts_with("test result:");
+        if is_failure {
+            failures.push_str(line);
+            failures.push('\n');
+        }
+    }
+    (!failures.is_empty()).then_some(failures)
 }
 
 /// `test result: ok. 3 passed; 0 failed; 1 ignored; …`, once for each test program.
@@ -145,6 +160,15 @@ mod tests {
                 failed: 1
             }
         );
+    }
+
+    #[test]
+    fn finds_what_failed() {
+        let output = "test a ... FAILED\nfailures:\n\n---- a ----\nwhy\n\ntest result: FAILED\n\
+                      running 1 test\ntest b ... ok\ntest result: ok";
+        let failures = super::failures_of_libtest(output).unwrap();
+        assert_eq!(failures, "failures:\n\n---- a ----\nwhy\n\n");
+        assert_eq!(super::failures_of_libtest("test result: ok"), None);
     }
 
     #[test]

@@ -22,7 +22,8 @@ const NEEDED: &[(&str, &str, &str)] = &[
     ("getfattr", "attr", "the tests of extended attributes"),
     ("xz", "xz-utils", "unpacking packages in the chroot test"),
     ("diff", "diffutils", "comparing trees"),
-    ("setpriv", "util-linux", "running as an ordinary user"),
+    ("nix-store", "nix-bin", "the test beside a real Nix"),
+    ("unshare", "util-linux", "keeping the tests' mounts apart"),
 ];
 
 pub(super) fn run(context: &Context) -> Result<Counts> {

@@ -31,6 +31,7 @@ fn test_runner() -> Command {
     if process::which("cargo-nextest").is_some() {
         command.args(["nextest", "run", "--profile=ci", "--no-fail-fast"]);
         command.args(["--status-level=fail", "--final-status-level=fail"]);
+        command.arg("--failure-output=final");
     } else {
         println!("cargo-nextest is not installed: cargo test, without its time-outs");
         command.args(["test", "--no-fail-fast"]);
@@ -54,14 +55,14 @@ pub(super) fn doctests(context: &Context) -> Result<Counts> {
 pub(super) fn system(context: &Context) -> Result<Counts> {
     ensure!(sys::is_root(), "the system tests need root");
     let program = workspace::build_mountd()?;
-    let mut command = workspace::cargo();
+    let mut command = workspace::cargo_with_own_mounts();
     command.args([
         "test",
         "--package=system-tests",
         "--no-fail-fast",
         "--tests",
-        "--",
     ]);
+    command.arg("--");
     command.args(["--test-threads=1", "--show-output"]);
     // An error's chain says enough; a backtrace pushes it out of the shown tail.
     command.env("RUST_BACKTRACE", "0");
