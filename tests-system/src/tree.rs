@@ -56,6 +56,12 @@ impl Shape {
 }
 
 impl Tree {
+    /// The tree of these entries; the top has the empty path, and the directories that entries are
+    /// in are among them.
+    pub fn new(entries: BTreeMap<PathBuf, Entry>) -> Self {
+        Self(entries)
+    }
+
     /// A tree with directories, symlinks, executable files and duplicates among its files.
     pub fn random(rng: &mut Rng, shape: Shape) -> Self {
         let mut entries = BTreeMap::from([(PathBuf::new(), Entry::Directory)]);

@@ -138,5 +138,5 @@ fn inject(copy: &Path, victim: &Victim, expected: &Expected, tally: &mut Tally) 
         return Ok(());
     }
     tally.with_errors += 1;
-    judge.check_log(&finished.stderr, &victim.file_name())
+    judge.check_log(&finished.stderr)
 }

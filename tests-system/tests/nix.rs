@@ -17,7 +17,10 @@ fn nix_and_the_program_agree() -> Result<()> {
     let dir = scratch::dir("nix")?;
     let output = Command::new("unshare")
         .args(["--mount", "sh"])
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/nix/scenario.sh"))
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/nix/scenario.sh"
+        ))
         .env("MOUNTD", mountd::program()?)
         .env("WORK", dir.path())
         .stdin(Stdio::null())

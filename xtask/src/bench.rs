@@ -2,12 +2,15 @@
 
 mod import;
 mod measure;
+mod read;
+mod subject;
 mod tree;
+mod work;
 
 use crate::{sys, workspace};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +48,13 @@ struct Bench<'a> {
 
 type Suite = fn(&Bench<'_>) -> Result<()>;
 
-const SUITES: &[(&str, Suite)] = &[("import", import::run)];
+const SUITES: &[(&str, Suite)] = &[("import", import::run), ("read", read::run)];
+
+/// The process that a suite measures: see [`work`].
+pub(crate) fn work(name: &str, tree: &Path, manifest: &Path) -> Result<()> {
+    println!("{}", work::run(name, tree, manifest)?.as_nanos());
+    Ok(())
+}
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let names: Vec<&str> = SUITES.iter().map(|(name, _)| *name).collect();

@@ -17,7 +17,7 @@ Commands:
   test            Everything that CI checks, the repeated tests with reduced counts
       --only STAGE  Run one stage (repeatable); `--only list` names them
   soak            The same with full counts; takes --only too
-  bench [ROW…]    Measure against ordinary tools; rows: import (default: all)
+  bench [SUITE…]  Measure against ordinary tools; suites: import, read (default: all)
       --rounds N    Rounds, interleaved (default: 5)
       --files N     Least number of files in the tree (default: 20000)
       --mib N       Least size of the tree in MiB (default: 300)
@@ -32,6 +32,12 @@ pub(crate) enum Command {
     Demo(demo::Options),
     Test(test::Options),
     Bench(bench::Options),
+    /// What `bench` starts to be measured; not for people.
+    BenchWork {
+        work: String,
+        tree: PathBuf,
+        manifest: PathBuf,
+    },
     Static,
 }
 
@@ -47,6 +53,15 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Command> {
         "test" => parse_test(args, false),
         "soak" => parse_test(args, true),
         "bench" => parse_bench(args),
+        "bench-work" => {
+            let mut next = || args.0.next().context("bench-work WORK TREE MANIFEST");
+            let (work, tree, manifest) = (next()?, next()?.into(), next()?.into());
+            args.end(Command::BenchWork {
+                work,
+                tree,
+                manifest,
+            })
+        }
         "static" => args.end(Command::Static),
         other => bail!("no such command: {other}\n\n{HELP}"),
     }
@@ -62,6 +77,11 @@ pub(crate) fn run(command: Command) -> Result<bool> {
         Command::Demo(options) => demo::run(&options).map(|()| true),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options).map(|()| true),
+        Command::BenchWork {
+            work,
+            tree,
+            manifest,
+        } => bench::work(&work, &tree, &manifest).map(|()| true),
         Command::Static => dist::run().map(|()| true),
     }
 }

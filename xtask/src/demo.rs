@@ -1,16 +1,15 @@
 //! `cargo xtask demo`: the README's first command.
 
 mod compare;
-mod mount;
 
+use crate::mount::{self, Mount};
 use crate::{process, sys, workspace};
 use anyhow::{Context as _, Result, bail, ensure};
-use mount::Mount;
 use std::fs::{self, File};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What the command line asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -48,7 +47,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let paths = import(&program, &store, &source)?;
 
     heading(&format!("Mounting on {}", mountpoint.display()));
-    let mut mount = Mount::start(&program, &store, &mountpoint)?;
+    let mut mount = Mount::start(&program, &store, &mountpoint, &["--list-root".to_owned()])?;
     let result = look_around(&source, &paths, &mountpoint).and_then(|()| {
         if !options.once {
             suggest(&program, &store, &mountpoint, &paths[0])?;
@@ -222,6 +221,3 @@ fn suggest(program: &Path, store: &Path, mountpoint: &Path, path: &Path) -> Resu
     );
     Ok(())
 }
-
-/// How long store-mountd may take to mount or to unmount.
-const PATIENCE: Duration = Duration::from_secs(30);

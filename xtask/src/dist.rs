@@ -41,5 +41,6 @@ fn check(program: &Path) -> Result<()> {
         program.display(),
         text.trim()
     );
-    process::run(Command::new(program).arg("--version"))
+    // Standard output is for the program's path alone.
+    process::output(Command::new(program).arg("--version")).map(drop)
 }

@@ -5,6 +5,7 @@ mod bench;
 mod cli;
 mod demo;
 mod dist;
+mod mount;
 mod process;
 mod sys;
 mod test;

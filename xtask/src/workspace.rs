@@ -3,6 +3,7 @@
 use crate::process;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,7 +15,21 @@ pub(crate) fn root() -> PathBuf {
 
 /// The cargo that runs this command.
 pub(crate) fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    in_workspace(Command::new(cargo_program()))
+}
+
+/// The same in a mount namespace of its own: whatever ends it, its mounts end with it.
+pub(crate) fn cargo_with_own_mounts() -> Command {
+    let mut command = Command::new("unshare");
+    command.arg("--mount").arg(cargo_program());
+    in_workspace(command)
+}
+
+fn cargo_program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn in_workspace(mut command: Command) -> Command {
     command.current_dir(root());
     // Set by `cargo run` for this process; a build of ours must not depend on them.
     for (name, _) in std::env::vars_os() {

@@ -22,12 +22,13 @@ pub(crate) fn start(level: LogLevel) -> Result<()> {
         .map_err(|error| anyhow!("cannot log: {error}"))
 }
 
-/// Below `debug`, libraries that are not ours only say what is wrong.
+/// fuse-backend-rs calls each error that a request is answered with an error of
+/// its own, ENOENT and EPERM too; what matters of these is logged by us.
 fn directives(level: LogLevel) -> String {
     match level {
-        LogLevel::Info => "info,fuse_backend_rs=warn".to_owned(),
-        LogLevel::Off | LogLevel::Error | LogLevel::Warn | LogLevel::Debug | LogLevel::Trace => {
-            level.as_str().to_owned()
+        LogLevel::Trace => level.as_str().to_owned(),
+        LogLevel::Off | LogLevel::Error | LogLevel::Warn | LogLevel::Info | LogLevel::Debug => {
+            format!("{},fuse_backend_rs=off", level.as_str())
         }
     }
 }

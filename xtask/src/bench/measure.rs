@@ -66,7 +66,8 @@ pub(super) fn report(name: &str, bench: &Bench<'_>, rows: &[Row<'_>], input: &st
         }
     }
     println!("\n{}", table(rows, &samples));
-    save(name, bench, rows, &samples, input)
+    let rows = rows.iter().zip(&samples).map(raw).collect();
+    save(name, bench, input, rows)
 }
 
 fn measure(row: &Row<'_>) -> Result<Sample> {
@@ -146,7 +147,7 @@ fn cache_name(cache: Cache) -> &'static str {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {
         0 => f64::NAN,
@@ -155,32 +156,29 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-fn save(
+fn raw((row, samples): (&Row<'_>, &Vec<Sample>)) -> serde_json::Value {
+    let samples: Vec<_> = samples
+        .iter()
+        .map(|sample| {
+            json!({
+                "seconds": sample.elapsed.as_secs_f64(),
+                "cpu_seconds": sample.cpu.as_secs_f64(),
+                "max_rss_kib": sample.max_rss_kib,
+            })
+        })
+        .collect();
+    json!({"name": row.name, "cache": cache_name(row.cache), "samples": samples})
+}
+
+/// Keeps a suite's raw samples.
+pub(super) fn save(
     name: &str,
     bench: &Bench<'_>,
-    rows: &[Row<'_>],
-    samples: &[Vec<Sample>],
     input: &str,
+    rows: Vec<serde_json::Value>,
 ) -> Result<()> {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let rows: Vec<_> = rows
-        .iter()
-        .zip(samples)
-        .map(|(row, samples)| {
-            let samples: Vec<_> = samples
-                .iter()
-                .map(|sample| {
-                    json!({
-                        "seconds": sample.elapsed.as_secs_f64(),
-                        "cpu_seconds": sample.cpu.as_secs_f64(),
-                        "max_rss_kib": sample.max_rss_kib,
-                    })
-                })
-                .collect();
-            json!({"name": row.name, "cache": cache_name(row.cache), "samples": samples})
-        })
-        .collect();
     let report = json!({
         "suite": name,
         "unix_time": now,

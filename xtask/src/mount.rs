@@ -1,15 +1,16 @@
 //! A store-mountd that serves in the foreground.
 
-use super::PATIENCE;
 use crate::sys;
 use anyhow::{Context as _, Result, bail, ensure};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+/// How long the program may take to mount or unmount.
+const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
 
 /// The running program; dropping it unmounts too.
@@ -17,6 +18,8 @@ const POLL: Duration = Duration::from_millis(50);
 pub(crate) struct Mount {
     child: Child,
     mountpoint: PathBuf,
+    /// Answers to SIGUSR1: requests served up to then.
+    statistics: Receiver<u64>,
 }
 
 /// Creates the mount point, and frees it of a mount that an earlier run had to leave behind.
@@ -30,22 +33,29 @@ pub(crate) fn prepare_mountpoint(path: &Path) -> Result<()> {
 
 impl Mount {
     /// Starts the program and returns once the filesystem answers.
-    pub(crate) fn start(program: &Path, store: &Path, mountpoint: &Path) -> Result<Self> {
-        let child = Command::new(program)
+    pub(crate) fn start(
+        program: &Path,
+        store: &Path,
+        mountpoint: &Path,
+        options: &[String],
+    ) -> Result<Self> {
+        let mut child = Command::new(program)
             .arg("--store")
             .arg(store)
             .arg("mount")
             .arg(mountpoint)
-            .arg("--list-root")
+            .args(options)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
+        let stderr = child.stderr.take().context("no standard error")?;
+        let (ready, statistics) = forward_messages(stderr);
         let mut this = Self {
             child,
             mountpoint: mountpoint.to_owned(),
+            statistics,
         };
-        let ready = this.forward_messages()?;
         match ready.recv_timeout(PATIENCE) {
             Ok(()) => Ok(this),
             Err(RecvTimeoutError::Timeout) => bail!("not mounted after {PATIENCE:?}"),
@@ -58,23 +68,16 @@ impl Mount {
         }
     }
 
-    /// Copies the program's messages to standard error and tells when it says that it serves.
-    fn forward_messages(&mut self) -> Result<Receiver<()>> {
-        let stderr = self.child.stderr.take().context("no standard error")?;
-        let (sender, receiver) = channel();
-        std::thread::spawn(move || {
-            let mut sender = Some(sender);
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                eprintln!("{line}");
-                if line.starts_with("mounted ")
-                    && let Some(sender) = sender.take()
-                {
-                    // Nobody listens after a time-out.
-                    let _ = sender.send(());
-                }
-            }
-        });
-        Ok(receiver)
+    /// The program's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The requests that the program served up to now.
+    pub(crate) fn requests(&self) -> Result<u64> {
+        sys::signal(&self.child, libc::SIGUSR1);
+        let requests = self.statistics.recv_timeout(PATIENCE);
+        requests.context("store-mountd does not answer to SIGUSR1")
     }
 
     /// Returns when a signal asks for the end; fails if the program ends by itself before.
@@ -125,6 +128,31 @@ impl Mount {
             std::thread::sleep(POLL);
         }
     }
+}
+
+/// Copies the program's messages to standard error. Tells when it says that it serves, and passes
+/// on what it says of requests.
+fn forward_messages(stderr: ChildStderr) -> (Receiver<()>, Receiver<u64>) {
+    let (sender, ready) = channel();
+    let (counts, statistics) = channel();
+    std::thread::spawn(move || {
+        let mut sender = Some(sender);
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let requests = line.strip_prefix("statistics: requests ");
+            if let Some(requests) = requests.and_then(|rest| rest.split(' ').next()?.parse().ok()) {
+                let _ = counts.send(requests);
+                continue;
+            }
+            eprintln!("{line}");
+            if line.starts_with("mounted ")
+                && let Some(sender) = sender.take()
+            {
+                // Nobody listens after a time-out.
+                let _ = sender.send(());
+            }
+        }
+    });
+    (ready, statistics)
 }
 
 impl Drop for Mount {
