@@ -76,7 +76,14 @@ pub trait Blob: fmt::Debug + Send + Sync {
     /// If the bytes cannot be had, or are not those of the digest.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Error>;
 
-    /// A file that holds exactly the contents, if there is one.
+    /// A hint: what was read of that range is kept elsewhere now, and need not
+    /// be kept in memory for the next who reads it.
+    fn done_with(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
+
+    /// A file that holds exactly the contents, if there is one, and if reading
+    /// it promises no less than [`read_at`](Self::read_at) does.
     fn file(&self) -> Option<Arc<File>> {
         None
     }

@@ -2,12 +2,19 @@
 //!
 //! What is not implemented here is answered ENOSYS by the trait's defaults,
 //! which the kernel remembers: ACCESS (it checks permissions itself, by
-//! `default_permissions`), FLUSH, FSYNC and FSYNCDIR (taken as success), LSEEK
+//! `default_permissions`), FSYNC and FSYNCDIR (taken as success, as is FLUSH), LSEEK
 //! (it works from the size), POLL, BMAP and locks (it keeps them itself).
 
 mod abi;
+mod opens;
 
-use std::{cell::RefCell, ffi::CStr, io, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    ffi::CStr,
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use fuse_backend_rs::{
     abi::fuse_abi::{CreateIn, FsOptions, OpenOptions, SetattrValid, stat64, statvfs64},
@@ -17,15 +24,31 @@ use fuse_backend_rs::{
     },
 };
 
-use crate::core::{
-    self, DataPath, DirHandle, FOREVER, Filesystem, FsError, Lookup, NodeId, Op, ROOT_ATTR_TTL,
-};
+pub use self::opens::Backing;
+use self::opens::OpenFiles;
+use crate::core::{self, FOREVER, Filesystem, FsError, Lookup, NodeId, Op, ROOT_ATTR_TTL};
 
 /// A [`Filesystem`] as `fuse-backend-rs`' `Server` takes it.
 #[derive(Debug)]
 pub struct Adapter {
     filesystem: Arc<Filesystem>,
     wanted: FsOptions,
+    opens: OnceLock<Opens>,
+    files: OpenFiles,
+}
+
+/// What is said when files and directories are opened. Unless the transport
+/// says otherwise, everything is answered and nothing is backed.
+#[derive(Debug, Default)]
+pub struct Opens {
+    /// Files are opened without asking: OPEN is answered ENOSYS, which the
+    /// kernel has to know to be no error.
+    pub unasked_files: bool,
+    /// So are directories. The kernel then caches every listing for good, and
+    /// the transport has to make it drop that of the root.
+    pub unasked_directories: bool,
+    /// Lets the kernel read files of the store by itself.
+    pub backing: Option<Box<dyn Backing>>,
 }
 
 /// Given to [`FileSystem::create`]'s caller.
@@ -35,7 +58,32 @@ impl Adapter {
     /// Serves `filesystem`, asking the kernel for those of the `wanted`
     /// abilities that it has.
     pub fn new(filesystem: Arc<Filesystem>, wanted: FsOptions) -> Self {
-        Self { filesystem, wanted }
+        Self {
+            filesystem,
+            wanted,
+            opens: OnceLock::new(),
+            files: OpenFiles::default(),
+        }
+    }
+
+    /// Says what opens are answered, before the connection is set up. A second
+    /// time it does nothing.
+    pub fn decide(&self, opens: Opens) {
+        let _ = self.opens.set(opens);
+    }
+
+    pub(crate) fn opens(&self) -> &Opens {
+        self.opens.get_or_init(Opens::default)
+    }
+
+    /// READ, straight into the reply.
+    ///
+    /// # Errors
+    /// If the contents cannot be had.
+    pub fn read_into(&self, node: u64, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.call(Op::Read, "read", node, |fs, node| {
+            fs.read(node, buf, offset)
+        })
     }
 
     /// Counts, calls and logs.
@@ -148,9 +196,21 @@ impl FileSystem for Adapter {
         _fuse_flags: u32,
     ) -> io::Result<(Option<u64>, OpenOptions, Option<u32>)> {
         let write = flags & (libc::O_ACCMODE | libc::O_TRUNC) as u32 != libc::O_RDONLY as u32;
+        let opens = self.opens();
+        if opens.unasked_files {
+            self.filesystem.count(Op::Open);
+            return Err(io::Error::from_raw_os_error(libc::ENOSYS));
+        }
         self.call(Op::Open, "open", inode, |fs, node| {
-            Ok(match fs.open(node, write)?.data_path {
-                DataPath::Cached => (None, OpenOptions::KEEP_CACHE, None),
+            let file = fs.open(node, write)?;
+            let Some(backing) = &opens.backing else {
+                return Ok((None, OpenOptions::KEEP_CACHE, None));
+            };
+            let find = || fs.backing_file(node);
+            let opened = self.files.open(file, &**backing, find)?;
+            Ok(match opened.backing {
+                Some(id) => (Some(opened.handle), abi::PASSTHROUGH, Some(id)),
+                None => (Some(opened.handle), OpenOptions::KEEP_CACHE, None),
             })
         })
     }
@@ -172,9 +232,7 @@ impl FileSystem for Adapter {
                 buf.resize(size, 0);
             }
             let buf = &mut buf[..size];
-            let len = self.call(Op::Read, "read", inode, |fs, node| {
-                fs.read(node, buf, offset)
-            })?;
+            let len = self.read_into(inode, buf, offset)?;
             w.write_all(&buf[..len])?;
             Ok(len)
         })
@@ -185,12 +243,15 @@ impl FileSystem for Adapter {
         _: &Context,
         _inode: u64,
         _flags: u32,
-        _handle: u64,
+        handle: u64,
         _flush: bool,
         _flock_release: bool,
         _lock_owner: Option<u64>,
     ) -> io::Result<()> {
         self.filesystem.count(Op::Release);
+        if let Some(backing) = &self.opens().backing {
+            self.files.release(handle, &**backing);
+        }
         Ok(())
     }
 
@@ -200,6 +261,10 @@ impl FileSystem for Adapter {
         inode: u64,
         _flags: u32,
     ) -> io::Result<(Option<u64>, OpenOptions)> {
+        if self.opens().unasked_directories {
+            self.filesystem.count(Op::Opendir);
+            return Err(io::Error::from_raw_os_error(libc::ENOSYS));
+        }
         self.call(Op::Opendir, "opendir", inode, |fs, node| {
             let opened = fs.opendir(node)?;
             let options = if opened.immutable {
@@ -207,7 +272,7 @@ impl FileSystem for Adapter {
             } else {
                 OpenOptions::empty()
             };
-            Ok((Some(opened.handle.0), options))
+            Ok((None, options))
         })
     }
 
@@ -215,14 +280,14 @@ impl FileSystem for Adapter {
         &self,
         _: &Context,
         inode: u64,
-        handle: u64,
+        _handle: u64,
         _size: u32,
         offset: u64,
         add_entry: &mut dyn FnMut(DirEntry<'_>) -> io::Result<usize>,
     ) -> io::Result<()> {
         let mut failed = Ok(());
         self.call(Op::Readdir, "readdir", inode, |fs, node| {
-            fs.readdir(node, DirHandle(handle), offset, &mut |line| {
+            fs.readdir(node, offset, &mut |line| {
                 fits(add_entry(dir_entry(line)), &mut failed)
             })
         })?;
@@ -233,14 +298,14 @@ impl FileSystem for Adapter {
         &self,
         _: &Context,
         inode: u64,
-        handle: u64,
+        _handle: u64,
         _size: u32,
         offset: u64,
         add_entry: &mut dyn FnMut(DirEntry<'_>, Entry) -> io::Result<usize>,
     ) -> io::Result<()> {
         let mut failed = Ok(());
         self.call(Op::Readdirplus, "readdirplus", inode, |fs, node| {
-            fs.readdirplus(node, DirHandle(handle), offset, &mut |line, found| {
+            fs.readdirplus(node, offset, &mut |line, found| {
                 let entry = found.map_or_else(|| no_entry(Duration::ZERO), entry);
                 fits(add_entry(dir_entry(line), entry), &mut failed)
             })
@@ -248,9 +313,13 @@ impl FileSystem for Adapter {
         failed
     }
 
-    fn releasedir(&self, _: &Context, _: u64, _flags: u32, handle: u64) -> io::Result<()> {
+    fn flush(&self, _: &Context, _: u64, _handle: u64, _lock_owner: u64) -> io::Result<()> {
+        self.filesystem.count(Op::Flush);
+        Err(io::Error::from_raw_os_error(libc::ENOSYS))
+    }
+
+    fn releasedir(&self, _: &Context, _: u64, _flags: u32, _handle: u64) -> io::Result<()> {
         self.filesystem.count(Op::Releasedir);
-        self.filesystem.releasedir(DirHandle(handle));
         Ok(())
     }
 

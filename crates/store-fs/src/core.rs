@@ -13,6 +13,7 @@ mod lookup;
 mod place;
 mod read;
 mod root;
+mod root_listing;
 mod stats;
 mod table;
 mod xattr;
@@ -23,14 +24,14 @@ use castore::{BlobService, DirectoryService};
 
 pub use attr::{Attr, FOREVER, Found, Kind, Lookup, NodeId, ROOT_ATTR_TTL, Statfs};
 pub use error::{FsError, Level};
-pub use listing::{DirEntry, DirHandle, OpenedDir};
+pub use listing::{DirEntry, OpenedDir};
 pub use place::MountPath;
-pub use read::{DataPath, Opened};
+pub use read::FileId;
 pub use root::{Root, RootEntry, RootKey, Usage};
 pub use stats::{Op, Stats};
 pub use xattr::{BLOB_DIGEST_XATTR, DIRECTORY_DIGEST_XATTR};
 
-use self::{contents::Contents, listing::Handles, stats::Counters, table::Table};
+use self::{contents::Contents, root_listing::RootListings, stats::Counters, table::Table};
 
 /// How a [`Filesystem`] behaves where there is a choice.
 #[derive(Debug, Clone)]
@@ -65,7 +66,7 @@ pub struct Filesystem {
     root: Arc<dyn Root>,
     contents: Contents,
     table: Table,
-    handles: Handles,
+    root_listings: RootListings,
     counters: Counters,
     options: Options,
 }
@@ -82,7 +83,7 @@ impl Filesystem {
             root,
             contents: Contents::new(blobs, directories, &options),
             table: Table::new(),
-            handles: Handles::default(),
+            root_listings: RootListings::default(),
             counters: Counters::default(),
             options,
         }

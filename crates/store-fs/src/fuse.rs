@@ -22,6 +22,8 @@
 //! # }
 //! ```
 
+mod backing;
+mod data_path;
 mod fusermount;
 mod handle;
 mod holders;
@@ -30,7 +32,9 @@ mod mount;
 mod mountinfo;
 mod serve;
 mod session;
+mod wire;
 
+pub use data_path::DataPath;
 pub use handle::{MountHandle, UnmountError};
 pub use holders::Holder;
 pub use init::Readdirplus;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 use store_fs::{
     Filesystem, FsError, Options,
-    core::{Attr, DirHandle, Found, Kind, Lookup, NodeId},
+    core::{Attr, Found, Kind, Lookup, NodeId},
 };
 
 use crate::tree::{Store, Tree, any_tree, dir};
@@ -262,13 +262,13 @@ impl<'a> Model<'a> {
         pieces: &[usize],
         plus: bool,
     ) {
-        let handle = self.filesystem.opendir(node).expect("a directory").handle;
+        self.filesystem.opendir(node).expect("a directory");
         let mut listed = Vec::new();
         let mut offset = 0;
         // At least one line each, or it would not come to an end.
         let sizes = pieces.iter().map(|size| size + 1);
         for size in sizes.cycle() {
-            let lines = self.piece(node, handle, offset, size, plus);
+            let lines = self.piece(node, offset, size, plus);
             let Some(last) = lines.last() else {
                 break;
             };
@@ -281,7 +281,6 @@ impl<'a> Model<'a> {
                 listed.push((line.name, line.kind));
             }
         }
-        self.filesystem.releasedir(handle);
         let dots = [b".".to_vec(), b"..".to_vec()].map(|name| (name, Kind::Directory));
         let rest = expected
             .iter()
@@ -289,14 +288,7 @@ impl<'a> Model<'a> {
         assert_eq!(listed, dots.into_iter().chain(rest).collect::<Vec<_>>());
     }
 
-    fn piece(
-        &self,
-        node: NodeId,
-        handle: DirHandle,
-        offset: u64,
-        size: usize,
-        plus: bool,
-    ) -> Vec<Line> {
+    fn piece(&self, node: NodeId, offset: u64, size: usize, plus: bool) -> Vec<Line> {
         let mut lines = Vec::new();
         let mut add = |line: &store_fs::core::DirEntry<'_>, found: Option<&Found>| {
             if lines.len() == size {
@@ -312,10 +304,10 @@ impl<'a> Model<'a> {
             true
         };
         let result = if plus {
-            self.filesystem.readdirplus(node, handle, offset, &mut add)
+            self.filesystem.readdirplus(node, offset, &mut add)
         } else {
             self.filesystem
-                .readdir(node, handle, offset, &mut |line| add(line, None))
+                .readdir(node, offset, &mut |line| add(line, None))
         };
         result.expect("it can be listed");
         lines

@@ -6,6 +6,8 @@ mod mount {
     mod tree;
 
     mod attributes;
+    mod budget;
+    mod data_path;
     mod faults;
     mod forget;
     mod identity;

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM.
+//! SIGINT and SIGTERM, and SIGUSR1 for a mount.
 
 use std::thread;
 
@@ -16,9 +16,15 @@ impl Termination {
     /// Blocks the signals in this thread, and in all that it starts from now
     /// on. Programs that it runs would inherit that too.
     pub(crate) fn block() -> Result<Self> {
+        Self::block_with(&[])
+    }
+
+    /// As `block`, and for `others` too.
+    pub(crate) fn block_with(others: &[Signal]) -> Result<Self> {
         let mut signals = SigSet::empty();
-        signals.add(Signal::SIGINT);
-        signals.add(Signal::SIGTERM);
+        for signal in [Signal::SIGINT, Signal::SIGTERM].iter().chain(others) {
+            signals.add(*signal);
+        }
         signals.thread_block().context("cannot block signals")?;
         Ok(Self { signals })
     }

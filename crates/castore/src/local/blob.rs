@@ -2,11 +2,14 @@
 
 use std::{
     fs::File,
+    num::NonZeroU64,
+    ops::Range,
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
-use parking_lot::Mutex;
+use quick_cache::sync::Cache;
+use rustix::fs::{Advice, fadvise};
 
 use super::{
     Integrity,
@@ -20,6 +23,9 @@ use crate::{
 
 /// Bytes read at once to check a blob.
 const CHECK_BUFFER: usize = 1 << 20;
+
+/// How far back to look for what was not dropped from memory.
+const DONE_BEFORE: u64 = 8 << 20;
 
 /// Where a blob's bytes are.
 #[derive(Debug)]
@@ -39,9 +45,18 @@ pub(super) struct LocalBlob {
     outboard: u64,
     integrity: Integrity,
     head: OnceLock<Head>,
-    /// The values of the groups of the superblock read last.
-    segment: Mutex<Option<(u64, Arc<[ChainingValue]>)>>,
 }
+
+/// The values of the groups of superblocks that were read lately, 8 KiB each:
+/// to verify them costs more than to read a group. They were verified against
+/// the digest that is their key, so all stores of the process share them.
+static SEGMENTS: LazyLock<Cache<(Digest, u64), Segment>> =
+    LazyLock::new(|| Cache::new(SEGMENTS_KEPT));
+
+type Segment = Arc<[ChainingValue]>;
+
+/// 4 MiB, for 2 GiB of contents.
+const SEGMENTS_KEPT: usize = 512;
 
 impl LocalBlob {
     pub(super) fn new(
@@ -58,7 +73,6 @@ impl LocalBlob {
             outboard: entry.outboard,
             integrity,
             head: OnceLock::new(),
-            segment: Mutex::default(),
         }
     }
 
@@ -136,51 +150,56 @@ impl LocalBlob {
         Ok(self.head.get_or_init(|| head))
     }
 
-    /// The values of the groups of `superblock`.
-    fn segment(&self, superblock: u64) -> Result<Arc<[ChainingValue]>, Error> {
-        if let Some((cached, values)) = &*self.segment.lock()
-            && *cached == superblock
-        {
-            return Ok(values.clone());
-        }
-        let head = self.head()?;
-        let values: Arc<[ChainingValue]> = match head.segment(superblock) {
-            None => head.groups().into(),
-            Some(range) => {
-                let bytes = self.read_outboard(range.start, range.end - range.start)?;
-                head.verify_segment(superblock, &bytes)
-                    .ok_or_else(|| self.meta_damaged("the outboard does not match its head"))?
-                    .into()
-            }
-        };
-        *self.segment.lock() = Some((superblock, values.clone()));
-        Ok(values)
-    }
-
-    fn verify_group(&self, offset: u64, group: &[u8]) -> Result<(), Error> {
-        let sound = if self.size <= GROUP_LEN as u64 {
-            Digest::of(group) == self.digest
-        } else {
-            let segment = self.segment(offset / SUPERBLOCK_LEN as u64)?;
-            let number = (offset % SUPERBLOCK_LEN as u64) as usize / GROUP_LEN;
-            segment.get(number) == Some(&group_value(offset, group))
-        };
-        match sound {
-            true => Ok(()),
-            false => Err(self.data_damaged(&format!(
-                "bytes {offset}..{} do not match the digest",
-                offset + group.len() as u64
-            ))),
-        }
+    /// The values of the groups of `superblock`, where there are several.
+    fn segment(&self, superblock: u64, range: Range<u64>) -> Result<Segment, Error> {
+        SEGMENTS.get_or_insert_with(&(self.digest, superblock), || {
+            let bytes = self.read_outboard(range.start, range.end - range.start)?;
+            let values = self.head()?.verify_segment(superblock, &bytes);
+            let values =
+                values.ok_or_else(|| self.meta_damaged("the outboard does not match its head"))?;
+            Ok(values.into())
+        })
     }
 
     /// Reads whole groups; `offset` is the beginning of one.
     fn read_groups(&self, buf: &mut [u8], offset: u64) -> Result<(), Error> {
         self.read_data(buf, offset)?;
+        let mut segment = None;
         for (number, group) in buf.chunks(GROUP_LEN).enumerate() {
-            self.verify_group(offset + (number * GROUP_LEN) as u64, group)?;
+            let offset = offset + (number * GROUP_LEN) as u64;
+            if !self.is_sound(offset, group, &mut segment)? {
+                return Err(self.data_damaged(&format!(
+                    "bytes {offset}..{} do not match the digest",
+                    offset + group.len() as u64
+                )));
+            }
         }
         Ok(())
+    }
+
+    /// Whether a group is what was stored. `segment` is that of the group
+    /// before, and becomes that of this one.
+    fn is_sound(
+        &self,
+        offset: u64,
+        group: &[u8],
+        segment: &mut Option<(u64, Segment)>,
+    ) -> Result<bool, Error> {
+        if self.size <= GROUP_LEN as u64 {
+            return Ok(Digest::of(group) == self.digest);
+        }
+        let head = self.head()?;
+        let superblock = offset / SUPERBLOCK_LEN as u64;
+        let values = match (head.segment(superblock), &*segment) {
+            (None, _) => head.groups(),
+            (Some(_), Some((at, values))) if *at == superblock => values,
+            (Some(range), _) => {
+                let values = self.segment(superblock, range)?;
+                &segment.insert((superblock, values)).1
+            }
+        };
+        let number = (offset % SUPERBLOCK_LEN as u64) as usize / GROUP_LEN;
+        Ok(values.get(number) == Some(&group_value(offset, group)))
     }
 
     /// Reads all of the blob and its outboard and verifies both.
@@ -267,8 +286,22 @@ impl Blob for LocalBlob {
         Ok(len)
     }
 
+    fn done_with(&self, offset: u64, len: u64) {
+        // What is next to a blob in a pack is read next, as a rule.
+        if let Source::File { file, .. } = &self.source {
+            // The system drops large pages as a whole or not at all: those that
+            // were left because they end in this range, or were being read.
+            let start = offset.saturating_sub(DONE_BEFORE);
+            let len = NonZeroU64::new((offset - start).saturating_add(len));
+            // It is a hint to the system, too.
+            let _ = fadvise(&**file, start, len, Advice::DontNeed);
+        }
+    }
+
     fn file(&self) -> Option<Arc<File>> {
         match &self.source {
+            // Nobody verifies what is read from the file.
+            _ if self.integrity == Integrity::OnRead => None,
             Source::Pack { .. } => None,
             Source::File { file, .. } => Some(file.clone()),
         }

@@ -76,6 +76,13 @@ impl Entry {
         (self.kind, &self.key)
     }
 
+    /// As `order`, of an encoded entry.
+    pub(super) fn raw_order(bytes: &[u8; Self::LEN]) -> (u8, &Key) {
+        // The key is 32 of the 64 bytes, wherever they are cut.
+        let key = bytes[8..].first_chunk().unwrap_or(&[0; 32]);
+        (bytes[0], key)
+    }
+
     /// The object as errors name it.
     pub(super) fn object(&self) -> Object {
         object(self.kind, &self.key)

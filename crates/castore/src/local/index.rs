@@ -196,8 +196,8 @@ impl Index {
         }
     }
 
-    /// The entries of a page; `page` counts from 0, after the header.
-    fn page(&self, page: usize) -> Result<Vec<Entry>, Error> {
+    /// Reads and checks a page; `page` counts from 0, after the header.
+    fn page(&self, page: usize) -> Result<Page, Error> {
         let mut bytes = [0; PAGE];
         let number = page as u64 + 1;
         self.file
@@ -209,16 +209,11 @@ impl Index {
         if bytes[..32] != *page_check(&self.nonce, number, &bytes).as_bytes() {
             return Err(self.damaged(page, "the check does not match"));
         }
-        let count = usize::from(u16::from_le_bytes([bytes[32], bytes[33]]));
-        let (entries, _) = bytes[PAGE_HEADER..].as_chunks::<{ Entry::LEN }>();
-        entries
-            .get(..count)
-            .unwrap_or_default()
-            .iter()
-            .map(|entry| Entry::decode(entry, &self.packs))
-            .collect::<Option<Vec<_>>>()
-            .filter(|entries| !entries.is_empty())
-            .ok_or_else(|| self.damaged(page, "an entry is invalid"))
+        Ok(Page(bytes))
+    }
+
+    fn decode(&self, page: usize, entry: &[u8; Entry::LEN]) -> Result<Entry, Error> {
+        Entry::decode(entry, &self.packs).ok_or_else(|| self.damaged(page, "an entry is invalid"))
     }
 
     /// The entry of an object.
@@ -233,9 +228,11 @@ impl Index {
             .partition_point(|fence| *fence < wanted)
             .saturating_sub(1);
         while self.fences.get(page).is_some_and(|fence| *fence <= wanted) {
-            let entries = self.page(page)?;
-            if let Ok(at) = entries.binary_search_by(|entry| entry.order().cmp(&(kind, key))) {
-                return Ok(Some(entries[at]));
+            let checked = self.page(page)?;
+            let entries = checked.entries();
+            let wanted = (kind as u8, key);
+            if let Ok(at) = entries.binary_search_by(|entry| Entry::raw_order(entry).cmp(&wanted)) {
+                return self.decode(page, &entries[at]).map(Some);
             }
             page += 1;
         }
@@ -255,6 +252,17 @@ impl Index {
             next_page: page,
             page: Vec::new().into_iter(),
         }
+    }
+}
+
+/// A page of entries whose check matched.
+struct Page([u8; PAGE]);
+
+impl Page {
+    fn entries(&self) -> &[[u8; Entry::LEN]] {
+        let count = usize::from(u16::from_le_bytes([self.0[32], self.0[33]]));
+        let (entries, _) = self.0[PAGE_HEADER..].as_chunks();
+        entries.get(..count).unwrap_or_default()
     }
 }
 
@@ -278,9 +286,15 @@ impl Iterator for Entries {
             if self.next_page == self.index.fences.len() {
                 return None;
             }
-            let page = self.index.page(self.next_page);
+            let number = self.next_page;
             self.next_page += 1;
-            match page {
+            let entries = self.index.page(number).and_then(|page| {
+                let entries = page.entries().iter();
+                entries
+                    .map(|entry| self.index.decode(number, entry))
+                    .collect::<Result<Vec<_>, _>>()
+            });
+            match entries {
                 Ok(entries) => self.page = entries.into_iter(),
                 Err(error) => return Some(Err(error)),
             }

@@ -4,9 +4,14 @@
 
 use std::mem;
 
-use fuse_backend_rs::abi::fuse_abi::{Attr as FuseAttr, stat64, statvfs64};
+use fuse_backend_rs::abi::fuse_abi::{Attr as FuseAttr, OpenOptions, stat64, statvfs64};
 
 use crate::core::{Attr, Kind, Statfs};
+
+/// FOPEN_PASSTHROUGH, which `fuse-backend-rs` has no name for.
+// SAFETY: bitflags only uses the bits as a number; those that it has no name
+// for are kept.
+pub(super) const PASSTHROUGH: OpenOptions = unsafe { OpenOptions::from_bits_unchecked(1 << 7) };
 
 pub(super) fn stat(attr: &Attr) -> stat64 {
     let seconds = attr.time.as_secs();

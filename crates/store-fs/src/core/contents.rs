@@ -41,10 +41,21 @@ impl Contents {
     }
 
     pub(super) fn blob(&self, digest: &Digest) -> Result<Arc<dyn Blob>, Error> {
-        self.blobs.get_or_insert_with(digest, || {
-            (self.blob_service.open(digest)?).ok_or(Error::Missing {
-                object: Object::Blob(*digest),
-            })
+        self.blobs
+            .get_or_insert_with(digest, || self.open_blob(digest))
+    }
+
+    /// As [`blob`](Self::blob), but does not keep it.
+    pub(super) fn blob_once(&self, digest: &Digest) -> Result<Arc<dyn Blob>, Error> {
+        match self.blobs.get(digest) {
+            Some(blob) => Ok(blob),
+            None => self.open_blob(digest),
+        }
+    }
+
+    fn open_blob(&self, digest: &Digest) -> Result<Arc<dyn Blob>, Error> {
+        (self.blob_service.open(digest)?).ok_or(Error::Missing {
+            object: Object::Blob(*digest),
         })
     }
 

@@ -19,9 +19,11 @@ impl FsError {
             // The kernel remembers ENOSYS and does not ask again.
             Self::XattrsOff => libc::ENOSYS,
             Self::NoSuchXattr => libc::ENODATA,
-            Self::Stale(_) => libc::ESTALE,
+            Self::Stale(_) | Self::ListingGone => libc::ESTALE,
             Self::TooManyNodes => libc::ENFILE,
-            Self::Root { source } | Self::Content { source, .. } => of_store(source),
+            Self::Root { source } | Self::Top { source, .. } | Self::Content { source, .. } => {
+                of_store(source)
+            }
             Self::Size { .. } | Self::TooLarge { .. } | Self::TooManyEntries { .. } => libc::EIO,
         }
     }

@@ -39,12 +39,24 @@ pub enum FsError {
     /// The transport refers to a node that it forgot or never knew.
     #[error("node {0} is not known")]
     Stale(NodeId),
+    /// A listing of the root began so long ago that it is not known any more
+    /// what was there then.
+    #[error("the listing of the root began too long ago")]
+    ListingGone,
     /// There are as many nodes as numbers.
     #[error("too many nodes are in use")]
     TooManyNodes,
     /// The root could not say what it has.
     #[error("the mount's root cannot be read: {source}")]
     Root {
+        /// Why not.
+        source: Box<Error>,
+    },
+    /// It cannot be told whether the root has an entry, or what it is.
+    #[error("{path}: {source}")]
+    Top {
+        /// The entry that was looked up.
+        path: MountPath,
         /// Why not.
         source: Box<Error>,
     },
@@ -117,10 +129,12 @@ impl FsError {
             | Self::ReadOnly
             | Self::ListingOff
             | Self::XattrsOff
-            | Self::NoSuchXattr => Level::Trace,
+            | Self::NoSuchXattr
+            | Self::ListingGone => Level::Trace,
             Self::Stale(_) => Level::Warn,
             Self::TooManyNodes
             | Self::Root { .. }
+            | Self::Top { .. }
             | Self::Content { .. }
             | Self::Size { .. }
             | Self::TooLarge { .. }
@@ -161,6 +175,7 @@ impl FsError {
                 object: Object::Record(_),
                 ..
             }
+            | Self::Top { path, .. }
             | Self::TooLarge { path, .. }
             | Self::TooManyEntries { path } => (Some(path), None),
             _ => (None, None),

@@ -1,29 +1,14 @@
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-};
-
-use parking_lot::{Mutex, RwLock};
-
 use super::{
     Filesystem, Found, FsError, Kind, NodeId, RootEntry,
     attr::{ROOT_INO, directory_ino, file_ino, symlink_ino, top_symlink_ino},
     lookup::top_node,
+    root_listing,
     table::{self, Place, Slot},
 };
 
-/// Names an opened directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct DirHandle(pub u64);
-
-/// An opened directory.
+/// An opened directory. There is nothing to close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenedDir {
-    /// To be given to the listing, and back in the end.
-    pub handle: DirHandle,
     /// Whether its listing can be kept for good.
     pub immutable: bool,
 }
@@ -44,24 +29,6 @@ pub struct DirEntry<'a> {
 /// Offsets 0 and 1 are `.` and `..`; then follow the entries.
 const DOTS: u64 = 2;
 
-/// The root's entries at one moment.
-#[derive(Debug)]
-struct Listing {
-    generation: u64,
-    entries: Vec<RootEntry>,
-}
-
-/// The opened directories that need to be remembered: those of the root. Each
-/// lists what was there when its listing began, for a listing that changes
-/// while it is read would leave entries out or give them twice.
-#[derive(Debug, Default)]
-pub(super) struct Handles {
-    last: AtomicU64,
-    open: RwLock<HashMap<DirHandle, Option<Arc<Listing>>>>,
-    /// Shared by handles that began at the same state of the root.
-    newest: Mutex<Weak<Listing>>,
-}
-
 impl Filesystem {
     /// Opens a directory to be listed.
     ///
@@ -69,40 +36,27 @@ impl Filesystem {
     /// If the node is no directory.
     pub fn opendir(&self, node: NodeId) -> Result<OpenedDir, FsError> {
         if node == NodeId::ROOT {
-            let handle = DirHandle(self.handles.last.fetch_add(1, Relaxed) + 1);
-            self.handles.open.write().insert(handle, None);
-            return Ok(OpenedDir {
-                handle,
-                immutable: false,
-            });
+            return Ok(OpenedDir { immutable: false });
         }
         match self.node(node)?.1.kind {
-            Kind::Directory => Ok(OpenedDir {
-                handle: DirHandle(0),
-                immutable: true,
-            }),
+            Kind::Directory => Ok(OpenedDir { immutable: true }),
             Kind::File { .. } | Kind::Symlink => Err(FsError::NotADirectory),
         }
     }
 
-    /// Closes what [`opendir`](Self::opendir) opened.
-    pub fn releasedir(&self, handle: DirHandle) {
-        self.handles.open.write().remove(&handle);
-    }
-
     /// Lists `node` from `offset` on, until `add` returns `false`: that line
-    /// did not fit and will be asked for again.
+    /// did not fit and will be asked for again. Offset 0 begins a listing; one
+    /// of the root is of the moment when it began.
     ///
     /// # Errors
     /// If the directory cannot be had, or must not be listed.
     pub fn readdir(
         &self,
         node: NodeId,
-        handle: DirHandle,
         offset: u64,
         add: &mut dyn FnMut(&DirEntry<'_>) -> bool,
     ) -> Result<(), FsError> {
-        self.list(node, handle, offset, &mut |line, _| Ok(add(line)))
+        self.list(node, offset, &mut |line, _| Ok(add(line)))
     }
 
     /// As [`readdir`](Self::readdir), and looks each entry up; one that is
@@ -113,12 +67,11 @@ impl Filesystem {
     pub fn readdirplus(
         &self,
         node: NodeId,
-        handle: DirHandle,
         offset: u64,
         add: &mut dyn FnMut(&DirEntry<'_>, Option<&Found>) -> bool,
     ) -> Result<(), FsError> {
         let mut empty = true;
-        self.list(node, handle, offset, &mut |line, entry| {
+        self.list(node, offset, &mut |line, entry| {
             let found = match entry.map(|entry| self.look_up(entry)).transpose() {
                 Ok(found) => found,
                 // What was added already is referred to, so it must arrive.
@@ -134,15 +87,9 @@ impl Filesystem {
         })
     }
 
-    fn list(
-        &self,
-        node: NodeId,
-        handle: DirHandle,
-        offset: u64,
-        add: &mut Add<'_>,
-    ) -> Result<(), FsError> {
+    fn list(&self, node: NodeId, offset: u64, add: &mut Add<'_>) -> Result<(), FsError> {
         if node == NodeId::ROOT {
-            return self.list_root(handle, offset, add);
+            return self.list_root(offset, add);
         }
         let (slot, node) = self.node(node)?;
         let directory = self.directory(slot, &node)?;
@@ -172,16 +119,24 @@ impl Filesystem {
         Ok(())
     }
 
-    fn list_root(&self, handle: DirHandle, offset: u64, add: &mut Add<'_>) -> Result<(), FsError> {
+    fn list_root(&self, offset: u64, add: &mut Add<'_>) -> Result<(), FsError> {
         if !self.options.list_root {
             return Err(FsError::ListingOff);
         }
-        let listing = self.listing(handle, offset)?;
-        if !add_dots(offset, ROOT_INO, ROOT_INO, add)? {
+        let Some((listing, offset)) = self.root_listings.at(offset, &*self.root)? else {
+            return Ok(());
+        };
+        let tag = listing.tag();
+        let entries = listing.entries();
+        let last = entries.len() as u64 + DOTS;
+        let mut add = |line: &DirEntry<'_>, about: Option<Line<'_>>| {
+            let next = root_listing::offset(tag, line.next, last);
+            add(&DirEntry { next, ..*line }, about)
+        };
+        if !add_dots(offset, ROOT_INO, ROOT_INO, &mut add)? {
             return Ok(());
         }
-        let entries = listing.entries.iter().enumerate();
-        for (ordinal, entry) in entries.skip(first(offset)) {
+        for (ordinal, entry) in entries.iter().enumerate().skip(first(offset)) {
             let ino = match &entry.node {
                 castore::Node::Directory { .. } => directory_ino(ROOT_INO, entry.name.as_bytes()),
                 castore::Node::File {
@@ -195,33 +150,6 @@ impl Filesystem {
             }
         }
         Ok(())
-    }
-
-    /// What the handle lists. From the beginning on, it lists anew.
-    fn listing(&self, handle: DirHandle, offset: u64) -> Result<Arc<Listing>, FsError> {
-        let begun = self.handles.open.read().get(&handle).cloned().flatten();
-        if let Some(listing) = begun.filter(|_| offset != 0) {
-            return Ok(listing);
-        }
-        // Asked before the list, so that a change in between is seen next time.
-        let generation = self.root.generation();
-        let newest = self.handles.newest.lock().upgrade();
-        let listing = match newest.filter(|newest| newest.generation == generation) {
-            Some(newest) => newest,
-            None => {
-                let entries = self.root.list();
-                let listing = Arc::new(Listing {
-                    generation,
-                    entries: entries.map_err(FsError::root)?,
-                });
-                *self.handles.newest.lock() = Arc::downgrade(&listing);
-                listing
-            }
-        };
-        if let Some(open) = self.handles.open.write().get_mut(&handle) {
-            *open = Some(Arc::clone(&listing));
-        }
-        Ok(listing)
     }
 
     fn look_up(&self, line: Line<'_>) -> Result<Found, FsError> {

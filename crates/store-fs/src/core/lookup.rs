@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use castore::{Directory, Error, Object, PathComponent};
 
 use super::{
-    Attr, Filesystem, Found, FsError, Kind, Lookup, NodeId, RootEntry,
+    Attr, Filesystem, Found, FsError, Kind, Lookup, MountPath, NodeId, RootEntry,
     attr::{ROOT_INO, directory_ino, file_ino, symlink_ino, top_symlink_ino},
     table::{self, InternError, MAX_SIZE, Node, Place, Slot},
 };
@@ -19,8 +19,12 @@ impl Filesystem {
             return Err(FsError::NameTooLong);
         }
         if parent == NodeId::ROOT {
-            let entry = self.root.lookup(name);
-            let entry = entry.map_err(FsError::root)?;
+            // What cannot be a name is no entry either.
+            let path = PathComponent::try_from(name).map_err(|_| FsError::NotFound)?;
+            let entry = self.root.lookup(name).map_err(|source| FsError::Top {
+                path: MountPath::top(path),
+                source: source.into(),
+            })?;
             let entry = entry.ok_or(FsError::NotFound)?;
             return self.found(&top_node(&entry)?).map(Lookup::Found);
         }

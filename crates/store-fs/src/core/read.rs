@@ -1,3 +1,5 @@
+use std::{fs::File, sync::Arc};
+
 use bytes::Bytes;
 use castore::{Digest, Error, Object};
 
@@ -6,40 +8,70 @@ use super::{
     table::{Node, Place, Slot},
 };
 
-/// How the contents of a file get to who reads it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DataPath {
-    /// Through [`Filesystem::read`], into a cache of the transport's side that
-    /// stays valid for good.
-    Cached,
-}
+/// Smaller files are read through the transport: a look at what holds them
+/// costs more than it saves.
+const BACKING_FILE_MIN: u64 = 64 << 10;
 
-/// An opened file. There is nothing to close.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Opened {
-    /// How it is read.
-    pub data_path: DataPath,
+/// A read of so many bytes is one of a sequence, and what it reads is in the
+/// cache of the transport's side then: the store's files need not be in
+/// memory, too.
+const DONE_WITH_MIN: usize = 128 << 10;
+
+/// What stands for the contents of a file: two nodes with the same can share
+/// whatever is kept for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// Of the contents.
+    pub digest: Digest,
+    /// Executable or not, which are two nodes.
+    pub executable: bool,
 }
 
 impl Filesystem {
-    /// Opens a file to be read. Its contents are not looked at yet.
+    /// Opens a file to be read. There is nothing to close, and its contents are
+    /// not looked at yet.
     ///
     /// # Errors
     /// If the node is no file, or `write` is asked for.
-    pub fn open(&self, node: NodeId, write: bool) -> Result<Opened, FsError> {
+    pub fn open(&self, node: NodeId, write: bool) -> Result<FileId, FsError> {
         let (_, node) = self.file(node)?;
-        if write {
-            return Err(FsError::ReadOnly);
+        match node.kind {
+            Kind::File { executable } if !write => Ok(FileId {
+                digest: node.digest,
+                executable,
+            }),
+            _ => Err(FsError::ReadOnly),
         }
-        Ok(Opened {
-            data_path: self.data_path(&node),
-        })
     }
 
-    /// Decides for each file.
-    fn data_path(&self, _file: &Node) -> DataPath {
-        DataPath::Cached
+    /// A file of the store's that holds exactly the contents of `node`, if
+    /// there is one, for a transport that can read it without asking.
+    ///
+    /// # Errors
+    /// If the node is no file, or its contents cannot be had.
+    pub fn backing_file(&self, node: NodeId) -> Result<Option<Arc<File>>, FsError> {
+        let (slot, node) = self.file(node)?;
+        if node.size < BACKING_FILE_MIN {
+            return Ok(None);
+        }
+        let digest = node.digest;
+        let failed = |source| {
+            self.contents.close_blob(&digest);
+            self.content_error(slot, Object::Blob(digest), source)
+        };
+        let blob = self.contents.blob(&digest).map_err(failed)?;
+        if blob.size() != node.size {
+            return Err(self.size_error(slot, &node, blob.size()));
+        }
+        let Some(file) = blob.file() else {
+            return Ok(None);
+        };
+        let found = file.metadata().map_err(Error::io("stat", "a backing file"));
+        let found = found.map_err(failed)?.len();
+        if found != node.size {
+            return Err(self.size_error(slot, &node, found));
+        }
+        Ok(Some(file))
     }
 
     /// Fills `buf` from `offset` on and returns how many bytes it filled: all
@@ -56,7 +88,13 @@ impl Filesystem {
             self.contents.close_blob(&digest);
             self.content_error(slot, Object::Blob(digest), source)
         };
-        let blob = self.contents.blob(&digest).map_err(failed)?;
+        // What one read takes in whole is not asked for again: the kernel has it.
+        let blob = if offset == 0 && len as u64 == node.size {
+            self.contents.blob_once(&digest)
+        } else {
+            self.contents.blob(&digest)
+        };
+        let blob = blob.map_err(failed)?;
         if blob.size() != node.size {
             return Err(self.size_error(slot, &node, blob.size()));
         }
@@ -65,6 +103,9 @@ impl Filesystem {
             return Err(self.size_error(slot, &node, offset + filled as u64));
         }
         self.counters.add_read(len);
+        if len >= DONE_WITH_MIN {
+            blob.done_with(offset, len as u64);
+        }
         Ok(len)
     }
 

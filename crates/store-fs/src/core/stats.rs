@@ -16,6 +16,8 @@ pub enum Op {
     Open,
     /// Read from a file.
     Read,
+    /// Close one of a file's descriptors.
+    Flush,
     /// Close a file.
     Release,
     /// Open a directory.

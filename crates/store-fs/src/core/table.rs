@@ -16,6 +16,7 @@
 //! - Lookup counts change under the read lock of the record's shard; records
 //!   come and go under the write lock. No two locks are held at once.
 
+mod chunk;
 mod record;
 mod shard;
 #[cfg(test)]

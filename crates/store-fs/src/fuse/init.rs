@@ -8,8 +8,8 @@
 //! | DO_READDIRPLUS, READDIRPLUS_AUTO | yes | see [`Readdirplus`] |
 //! | CACHE_SYMLINKS | yes | targets never change |
 //! | ABORT_ERROR | yes | tells an aborted connection from an unmounted one |
-//! | AUTO_INVAL_DATA | no | would compare attributes of files that cannot change before each read |
-//! | EXPLICIT_INVAL_DATA | no | nothing is ever invalidated |
+//! | AUTO_INVAL_DATA | no | would compare attributes of files that cannot change before each read; the root's listing is dropped otherwise |
+//! | EXPLICIT_INVAL_DATA | no | nothing is invalidated but the root's listing |
 //! | WRITEBACK_CACHE, HANDLE_KILLPRIV, DONT_MASK, ATOMIC_O_TRUNC | no | nothing is written |
 //! | POSIX_LOCKS, FLOCK_LOCKS | no | the kernel's own locks are right for one machine |
 //! | POSIX_ACL | no | there are none; each permission check would ask for an attribute |
@@ -18,11 +18,16 @@
 //! | HAS_IOCTL_DIR | no | there are no ioctls; refused by the kernel at no cost |
 //! | MAP_ALIGNMENT, PERFILE_DAX | no | DAX is virtiofs' |
 //! | SUBMOUNTS | no | the tree has none |
-//! | ZERO_MESSAGE_OPEN, ZERO_MESSAGE_OPENDIR | no | OPEN and OPENDIR are answered |
+//! | ZERO_MESSAGE_OPENDIR | used | not a request but an offer: ENOSYS to OPENDIR is no error, and not asked again |
+//! | ZERO_MESSAGE_OPEN | used | so is OPEN, unless reads are passed through |
+//! | PASSTHROUGH, with INIT_EXT | as told | see [`DataPath`](super::DataPath); `fuse-backend-rs` does not know it |
 //! | FD_PASSTHROUGH | no | not a flag of Linux: its bit means something else there |
-//! | INIT_EXT, HAS_RESEND | no | nobody takes over a connection yet |
+//! | OVER_IO_URING | no | off unless a parameter of the kernel module says otherwise; it would save a system call for each request, but not the waking of a thread; not measured |
+//! | HAS_RESEND | no | nobody takes over a connection yet |
 
 use fuse_backend_rs::abi::fuse_abi::FsOptions;
+
+use super::wire;
 
 /// When the kernel asks for names and nodes at once (READDIRPLUS) rather than
 /// for names alone.
@@ -50,4 +55,36 @@ pub(super) fn wanted(readdirplus: Readdirplus) -> FsOptions {
             Readdirplus::Always => FsOptions::DO_READDIRPLUS,
             Readdirplus::Never => FsOptions::empty(),
         }
+}
+
+/// What the kernel can do, as its INIT says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offer(u64);
+
+/// Bits that `fuse-backend-rs` has no name for: FUSE_INIT_EXT and
+/// FUSE_PASSTHROUGH.
+pub(super) const PASSTHROUGH: u64 = FsOptions::INIT_EXT.bits() | 1 << 37;
+
+impl Offer {
+    pub(super) fn parse(request: &[u8]) -> Self {
+        Self(wire::init_flags(request).unwrap_or_default())
+    }
+
+    pub(super) fn passthrough(&self) -> bool {
+        self.0 & PASSTHROUGH == PASSTHROUGH
+    }
+
+    /// Whether ENOSYS to OPEN is no error.
+    pub(super) fn unasked_files(&self) -> bool {
+        self.has(FsOptions::ZERO_MESSAGE_OPEN)
+    }
+
+    /// Whether ENOSYS to OPENDIR is no error.
+    pub(super) fn unasked_directories(&self) -> bool {
+        self.has(FsOptions::ZERO_MESSAGE_OPENDIR)
+    }
+
+    fn has(&self, ability: FsOptions) -> bool {
+        self.0 & ability.bits() != 0
+    }
 }

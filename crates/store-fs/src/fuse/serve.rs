@@ -1,30 +1,19 @@
+mod worker;
+
 use std::{
-    any::Any,
     io,
-    os::fd::{AsRawFd, OwnedFd},
-    panic::{AssertUnwindSafe, catch_unwind},
+    os::fd::OwnedFd,
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use fuse_backend_rs::{
-    abi::fuse_abi::Opcode,
-    api::server::{MAX_BUFFER_SIZE, Server},
-    transport::{FuseBuf, FuseDevWriter, Reader, Writer},
-};
+use fuse_backend_rs::api::server::Server;
 use parking_lot::{Condvar, Mutex};
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    io::Errno,
-};
 
-use super::{Readdirplus, init::wanted};
+use self::worker::{Worker, message};
+use super::{DataPath, Readdirplus, init::wanted};
 use crate::{Filesystem, adapter::Adapter};
-
-/// The most that a request or a reply can have: 1 MiB of data, and what goes
-/// before it. The kernel refuses to be read from with less room.
-const BUFFER_LEN: usize = MAX_BUFFER_SIZE as usize + 4096;
 
 /// How to serve.
 #[derive(Debug, Clone)]
@@ -33,6 +22,8 @@ pub struct ServeOptions {
     pub threads: usize,
     /// When listings bring nodes along.
     pub readdirplus: Readdirplus,
+    /// How contents are read.
+    pub data_path: DataPath,
 }
 
 impl Default for ServeOptions {
@@ -43,6 +34,7 @@ impl Default for ServeOptions {
         Self {
             threads: (2 * processors).clamp(4, 16),
             readdirplus: Readdirplus::default(),
+            data_path: DataPath::default(),
         }
     }
 }
@@ -74,8 +66,10 @@ pub struct Serving {
 
 #[derive(Debug)]
 struct Shared {
-    ready: Mutex<bool>,
-    got_ready: Condvar,
+    wanted: DataPath,
+    /// What was decided when the connection was set up.
+    decided: Mutex<Option<DataPath>>,
+    got_decided: Condvar,
 }
 
 impl Serving {
@@ -83,14 +77,20 @@ impl Serving {
     /// whether it is.
     pub fn is_ready_within(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
-        let mut ready = self.shared.ready.lock();
-        while !*ready {
-            let wait = self.shared.got_ready.wait_until(&mut ready, deadline);
+        let mut decided = self.shared.decided.lock();
+        while decided.is_none() {
+            let wait = (self.shared.got_decided).wait_until(&mut decided, deadline);
             if wait.timed_out() {
-                return *ready;
+                return decided.is_some();
             }
         }
         true
+    }
+
+    /// How contents are read: what was chosen, or what could be had instead.
+    /// `None` until the connection is set up.
+    pub fn data_path(&self) -> Option<DataPath> {
+        *self.shared.decided.lock()
     }
 
     /// Whether the connection ended.
@@ -126,16 +126,18 @@ pub fn serve(
     filesystem: Arc<Filesystem>,
     options: &ServeOptions,
 ) -> io::Result<Serving> {
-    let adapter = Adapter::new(filesystem, wanted(options.readdirplus));
-    let server = Arc::new(Server::new(adapter));
+    let adapter = Arc::new(Adapter::new(filesystem, wanted(options.readdirplus)));
+    let server = Arc::new(Server::new(Arc::clone(&adapter)));
     let shared = Arc::new(Shared {
-        ready: Mutex::new(false),
-        got_ready: Condvar::new(),
+        wanted: options.data_path,
+        decided: Mutex::new(None),
+        got_decided: Condvar::new(),
     });
     let mut threads = Vec::new();
     for number in 0..options.threads.max(1) {
         let worker = Worker {
             fd: fd.try_clone()?,
+            adapter: Arc::clone(&adapter),
             server: Arc::clone(&server),
             shared: Arc::clone(&shared),
         };
@@ -143,121 +145,4 @@ pub fn serve(
         threads.push(thread::Builder::new().name(name).spawn(|| worker.run())?);
     }
     Ok(Serving { shared, threads })
-}
-
-struct Worker {
-    fd: OwnedFd,
-    server: Arc<Server<Adapter>>,
-    shared: Arc<Shared>,
-}
-
-impl Worker {
-    fn run(self) -> Result<End, ServeError> {
-        let mut request = vec![0; BUFFER_LEN];
-        let mut reply = vec![0; BUFFER_LEN];
-        loop {
-            match rustix::io::read(&self.fd, &mut request[..]) {
-                Ok(len) => self.handle(&mut request[..len], &mut reply),
-                // A signal; or the request was taken back before it was read.
-                Err(Errno::INTR | Errno::NOENT) => {}
-                Err(Errno::AGAIN) => self.wait()?,
-                Err(Errno::NODEV) => return Ok(End::Unmounted),
-                Err(Errno::CONNABORTED) => return Ok(End::Aborted),
-                Err(errno) => {
-                    let error = ServeError::Read(errno.into());
-                    tracing::error!(%error, "a thread that serves ends");
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    /// For a descriptor that was handed over in non-blocking mode.
-    fn wait(&self) -> io::Result<()> {
-        match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], None) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
-    fn handle(&self, request: &mut [u8], reply: &mut [u8]) {
-        let Some(header) = Header::peek(request) else {
-            tracing::error!(len = request.len(), "a request without a header");
-            return;
-        };
-        // Whoever waits for that request is answered when it is done; and
-        // `Server` knows no way to tell.
-        if header.opcode == Opcode::Interrupt as u32 {
-            tracing::trace!("a request was interrupted");
-            return;
-        }
-        let handled = catch_unwind(AssertUnwindSafe(|| self.dispatch(request, reply)));
-        let Header { opcode, .. } = header;
-        match handled {
-            Ok(Ok(())) if opcode == Opcode::Init as u32 => {
-                *self.shared.ready.lock() = true;
-                self.shared.got_ready.notify_all();
-            }
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::debug!(opcode, %error, "a request was not handled");
-                self.fail(&header);
-            }
-            Err(panic) => {
-                tracing::error!(opcode, panic = message(&*panic), "the handler panicked");
-                self.fail(&header);
-            }
-        }
-    }
-
-    fn dispatch(&self, request: &mut [u8], reply: &mut [u8]) -> fuse_backend_rs::Result<()> {
-        let invalid = |error| fuse_backend_rs::Error::InvalidMessage(io::Error::other(error));
-        let reader = Reader::<()>::from_fuse_buffer(FuseBuf::new(request)).map_err(invalid)?;
-        let writer = FuseDevWriter::new(self.fd.as_raw_fd(), reply).map_err(invalid)?;
-        let writer = Writer::FuseDev(writer);
-        self.server.handle_message(reader, writer, None, None)?;
-        Ok(())
-    }
-
-    /// Answers EIO, lest who asked waits for good. If there was an answer
-    /// already, the kernel knows no such request and this does nothing.
-    fn fail(&self, header: &Header) {
-        const LEN: u32 = 16;
-        let no_reply = [Opcode::Forget, Opcode::BatchForget, Opcode::NotifyReply];
-        if no_reply
-            .iter()
-            .any(|opcode| *opcode as u32 == header.opcode)
-        {
-            return;
-        }
-        let mut out = [0; LEN as usize];
-        out[..4].copy_from_slice(&LEN.to_ne_bytes());
-        out[4..8].copy_from_slice(&(-libc::EIO).to_ne_bytes());
-        out[8..].copy_from_slice(&header.unique.to_ne_bytes());
-        if let Err(error) = rustix::io::write(&self.fd, &out) {
-            tracing::debug!(%error, "there was an answer already");
-        }
-    }
-}
-
-/// What the loop itself has to know of a request.
-struct Header {
-    opcode: u32,
-    unique: u64,
-}
-
-impl Header {
-    fn peek(request: &[u8]) -> Option<Self> {
-        // len u32, opcode u32, unique u64, …
-        Some(Self {
-            opcode: u32::from_ne_bytes(*request.get(4..)?.first_chunk()?),
-            unique: u64::from_ne_bytes(*request.get(8..)?.first_chunk()?),
-        })
-    }
-}
-
-fn message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message")
 }

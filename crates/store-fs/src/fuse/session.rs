@@ -1,8 +1,8 @@
 use std::{io, path::Path, sync::Arc, time::Duration};
 
 use super::{
-    End, MountError, MountHandle, MountOptions, ServeError, ServeOptions, Serving, UnmountError,
-    mount, serve,
+    DataPath, End, MountError, MountHandle, MountOptions, ServeError, ServeOptions, Serving,
+    UnmountError, mount, serve,
 };
 use crate::Filesystem;
 
@@ -60,6 +60,11 @@ impl Session {
     /// Where it is mounted.
     pub fn mountpoint(&self) -> &Path {
         self.handle.mountpoint()
+    }
+
+    /// How contents are read: what was chosen, or what could be had instead.
+    pub fn data_path(&self) -> Option<DataPath> {
+        self.serving.data_path()
     }
 
     /// As [`MountHandle::unmount`].

@@ -157,6 +157,12 @@ fn a_root_that_fails() {
     let fixture = Fixture::of("pkg", &file("x"));
     fixture.store.root.fail(true);
     assert_eio(&fixture.at("other"));
+    assert!(logged(&["ERROR", "store_path=other ", "told to fail"]) > 0);
+    let listed = fs::read_dir(fixture.path()).and_then(|mut dir| dir.next().expect("an answer"));
+    assert_eq!(
+        listed.expect_err("no entry").raw_os_error(),
+        Some(libc::EIO)
+    );
     assert!(logged(&["ERROR", "the mount's root cannot be read", "told to fail"]) > 0);
     fixture.store.root.fail(false);
     assert_eq!(fs::read(fixture.at("pkg")).expect("readable"), b"x");

@@ -15,17 +15,39 @@ use rustix::fs::{FlockOperation, flock};
 use store_fs::{
     Filesystem, Options,
     core::{Op, Stats},
-    fuse::{MountOptions, Readdirplus, ServeOptions, Session},
+    fuse::{DataPath, MountOptions, Readdirplus, ServeOptions, Session},
 };
 use tempfile::TempDir;
 
 use super::tree::{Store, Tree};
 
 /// What can be chosen of a mount.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub(crate) options: Options,
     pub(crate) readdirplus: Readdirplus,
+    pub(crate) data_path: DataPath,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            options: Options::default(),
+            readdirplus: Readdirplus::default(),
+            data_path: data_path(),
+        }
+    }
+}
+
+/// What the environment asks for, so that all tests can be run with each.
+fn data_path() -> DataPath {
+    let wanted = std::env::var("STORE_FS_TEST_DATA_PATH");
+    match wanted.as_deref() {
+        Err(_) | Ok("auto") => DataPath::Auto,
+        Ok("cached") => DataPath::Cached,
+        Ok("passthrough") => DataPath::Passthrough,
+        Ok(other) => panic!("STORE_FS_TEST_DATA_PATH: {other}"),
+    }
 }
 
 /// A way to bring a filesystem to a path. Dropping it takes it away.
@@ -37,6 +59,7 @@ pub(crate) trait Transport: Sync {
 pub(crate) struct Fixture {
     pub(crate) store: Store,
     pub(crate) filesystem: Arc<Filesystem>,
+    pub(crate) data_path: DataPath,
     transport: Box<dyn Transport>,
 }
 
@@ -50,10 +73,12 @@ impl Fixture {
 
     pub(crate) fn mount(store: Store, config: Config) -> Self {
         let filesystem = store.filesystem(config.options.clone());
-        let transport = Box::new(Fuse::mount(Arc::clone(&filesystem), config.readdirplus));
+        let transport = Box::new(Fuse::mount(Arc::clone(&filesystem), &config));
+        let data_path = transport.session.data_path().expect("it is set up");
         Self {
             store,
             filesystem,
+            data_path,
             transport,
         }
     }
@@ -86,10 +111,11 @@ struct Fuse {
 }
 
 impl Fuse {
-    fn mount(filesystem: Arc<Filesystem>, readdirplus: Readdirplus) -> Self {
+    fn mount(filesystem: Arc<Filesystem>, config: &Config) -> Self {
         let mountpoint = tempfile::tempdir().expect("a temporary directory");
         let serve_options = ServeOptions {
-            readdirplus,
+            readdirplus: config.readdirplus,
+            data_path: config.data_path,
             ..ServeOptions::default()
         };
         let session = Session::start(

@@ -6,7 +6,7 @@ use std::{
 };
 
 use castore::Node;
-use store_fs::core::Op;
+use store_fs::{core::Op, fuse::DataPath};
 
 use super::{harness::*, tree::*};
 
@@ -55,6 +55,24 @@ fn reads_are_large() {
     assert!(read.expect("readable") == content);
     assert!(reads <= 16, "{reads} requests for 8 MiB");
     drop(lock);
+}
+
+#[test]
+fn what_is_read_in_sequence_is_kept_once() {
+    let store = Store::default();
+    let content = bytes(4 << 20, 5);
+    store.add("big", &file(&content));
+    store.add("small", &file(bytes(50_000, 6)));
+    let config = Config {
+        data_path: DataPath::Cached,
+        ..Config::default()
+    };
+    let fixture = Fixture::mount(store, config);
+    fs::read(fixture.at("small")).expect("readable");
+    assert_eq!(fixture.store.blobs.done_with(), 0);
+    assert!(fs::read(fixture.at("big")).expect("readable") == content);
+    let done = fixture.store.blobs.done_with();
+    assert!(done >= 3 << 20, "{done} bytes of 4 MiB");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    fs::File,
+    os::unix::fs::FileExt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -139,6 +141,7 @@ pub(crate) struct FaultyBlobs {
     short: RwLock<HashSet<Digest>>,
     cursed: RwLock<HashSet<Digest>>,
     slow: RwLock<HashSet<Digest>>,
+    done_with: Arc<AtomicU64>,
 }
 
 impl FaultyBlobs {
@@ -163,9 +166,25 @@ impl FaultyBlobs {
         self.slow.write().insert(digest);
     }
 
+    /// Bytes that readers said they need not be kept in memory.
+    pub(crate) fn done_with(&self) -> u64 {
+        self.done_with.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn curse(&self, digest: Digest) {
         self.cursed.write().insert(digest);
     }
+}
+
+/// Blobs of this size are files too.
+pub(crate) const FILE_MIN: u64 = 100_000;
+
+fn file_of(blob: &dyn Blob) -> File {
+    let mut content = vec![0; blob.size() as usize];
+    blob.read_at(&mut content, 0).expect("memory gives all");
+    let file = tempfile::tempfile().expect("a temporary file");
+    file.write_all_at(&content, 0).expect("it is written");
+    file
 }
 
 #[derive(Debug)]
@@ -173,6 +192,8 @@ struct FaultyBlob {
     sound: Arc<dyn Blob>,
     fault: Option<Digest>,
     short: bool,
+    file: Option<Arc<File>>,
+    done_with: Arc<AtomicU64>,
 }
 
 impl Blob for FaultyBlob {
@@ -190,6 +211,14 @@ impl Blob for FaultyBlob {
             None => self.sound.read_at(buf, offset),
         }
     }
+
+    fn done_with(&self, _offset: u64, len: u64) {
+        self.done_with.fetch_add(len, Ordering::Relaxed);
+    }
+
+    fn file(&self) -> Option<Arc<File>> {
+        self.file.clone()
+    }
 }
 
 impl BlobService for FaultyBlobs {
@@ -203,10 +232,17 @@ impl BlobService for FaultyBlobs {
         }
         let sound = self.sound.open(digest)?;
         Ok(sound.map(|sound| {
+            let fault = self.damaged.read().get(digest).copied();
+            let file = match fault {
+                None if sound.size() >= FILE_MIN => Some(Arc::new(file_of(&*sound))),
+                _ => None,
+            };
             Arc::new(FaultyBlob {
                 sound,
-                fault: self.damaged.read().get(digest).copied(),
+                fault,
                 short: self.short.read().contains(digest),
+                file,
+                done_with: Arc::clone(&self.done_with),
             }) as Arc<dyn Blob>
         }))
     }

@@ -1,6 +1,6 @@
 use std::{
     num::NonZero,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     sync::{Arc, mpsc},
     thread,
@@ -9,10 +9,12 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use castore::local::{Integrity, LocalStore};
 use clap::{Args, ValueEnum};
+use nix::sys::signal::Signal;
 use store_fs::{
     Filesystem,
     fuse::{
-        End, MountHandle, MountOptions, ServeError, ServeOptions, Serving, Session, UnmountError,
+        DataPath, End, MountHandle, MountOptions, ServeError, ServeOptions, Serving, Session,
+        UnmountError,
     },
 };
 
@@ -26,7 +28,7 @@ use crate::{failure, open::StoreDir, root::StoreRoot, signals::Termination};
 ///
 /// SIGINT (Ctrl-C) and SIGTERM unmount. If the filesystem is in use, they say by
 /// whom, take it out of the directory tree, and serve on until the last user is
-/// done; a second signal ends at once.
+/// done; a second signal ends at once. SIGUSR1 prints what was done so far.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Mount {
@@ -37,6 +39,10 @@ pub(crate) struct Mount {
     /// How well what is read is checked.
     #[arg(long, value_name = "MODE", default_value = "on-read")]
     integrity: IntegrityArg,
+
+    /// How contents get to who reads them.
+    #[arg(long, value_name = "PATH", default_value = "auto")]
+    data_path: DataPathArg,
 
     /// Let the top directory be listed. Without it, its entries are found by
     /// name only, as many tools list /nix/store for no good reason.
@@ -83,17 +89,42 @@ enum IntegrityArg {
     AtRest,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DataPathArg {
+    /// What measures best: cached.
+    Auto,
+    /// Through the kernel's page cache, files opened without a request.
+    Cached,
+    /// Files of 256 KiB and more are read by the kernel itself. Needs Linux 6.9,
+    /// root, and the integrity mode at-rest.
+    Passthrough,
+}
+
+impl From<DataPathArg> for DataPath {
+    fn from(arg: DataPathArg) -> Self {
+        match arg {
+            DataPathArg::Auto => Self::Auto,
+            DataPathArg::Cached => Self::Cached,
+            DataPathArg::Passthrough => Self::Passthrough,
+        }
+    }
+}
+
 impl Mount {
     pub(crate) fn run(self, dir: &StoreDir) -> Result<ExitCode> {
+        if let (DataPathArg::Passthrough, IntegrityArg::OnRead) = (self.data_path, self.integrity) {
+            bail!("--data-path passthrough reads around every check: it needs --integrity at-rest");
+        }
         // First of all: every thread is to inherit it.
-        let termination = Termination::block()?;
+        let termination = Termination::block_with(&[Signal::SIGUSR1])?;
         let integrity = match self.integrity {
             IntegrityArg::OnRead => Integrity::OnRead,
             IntegrityArg::AtRest => Integrity::AtRest,
         };
         let store = dir.open_with(integrity)?;
         let count = store.statistics()?.records;
-        let session = self.start(&store)?;
+        let filesystem = self.filesystem(&store);
+        let session = self.start(filesystem.clone())?;
         let mountpoint = session.mountpoint().to_owned();
         let (handle, serving) = session.into_parts();
         eprintln!(
@@ -102,20 +133,20 @@ impl Mount {
             mountpoint.display(),
             if count == 1 { "path" } else { "paths" },
         );
-        until_unmounted(handle, serving, termination, &mountpoint)
+        until_unmounted(handle, serving, termination, &filesystem)
     }
 
-    fn start(&self, store: &Arc<LocalStore>) -> Result<Session> {
-        let filesystem = Filesystem::new(
-            Arc::new(StoreRoot::new(store.clone())),
-            store.clone(),
-            store.clone(),
-            store_fs::Options {
-                list_root: self.list_root,
-                xattrs: self.xattrs,
-                ..Default::default()
-            },
-        );
+    fn filesystem(&self, store: &Arc<LocalStore>) -> Arc<Filesystem> {
+        let options = store_fs::Options {
+            list_root: self.list_root,
+            xattrs: self.xattrs,
+            ..Default::default()
+        };
+        let root = Arc::new(StoreRoot::new(store.clone()));
+        Arc::new(Filesystem::new(root, store.clone(), store.clone(), options))
+    }
+
+    fn start(&self, filesystem: Arc<Filesystem>) -> Result<Session> {
         let mut mount = MountOptions {
             cover: self.allow_nonempty,
             ..Default::default()
@@ -123,18 +154,27 @@ impl Mount {
         if self.allow_other || self.no_allow_other {
             mount.allow_other = self.allow_other;
         }
-        let mut serve = ServeOptions::default();
+        let mut serve = ServeOptions {
+            data_path: self.data_path.into(),
+            ..Default::default()
+        };
         if let Some(threads) = self.threads {
             serve.threads = threads.get();
         }
-        let session = Session::start(&self.mountpoint, Arc::new(filesystem), &mount, &serve);
-        Ok(session?)
+        Ok(Session::start(
+            &self.mountpoint,
+            filesystem,
+            &mount,
+            &serve,
+        )?)
     }
 }
 
 enum Event {
     /// A signal asks for the end.
     Terminate,
+    /// A signal asks what was done so far.
+    Report,
     /// The connection ended.
     Ended(Result<End, ServeError>),
 }
@@ -144,14 +184,18 @@ fn until_unmounted(
     mut handle: MountHandle,
     mut serving: Serving,
     termination: Termination,
-    mountpoint: &Path,
+    filesystem: &Filesystem,
 ) -> Result<ExitCode> {
+    let mountpoint = handle.mountpoint().to_owned();
     let (events, happened) = mpsc::channel();
     let signalled = events.clone();
     // Nobody listens any more when the program is about to end.
     termination.on_each(move |signal| {
         tracing::debug!(%signal, "signalled");
-        let _ = signalled.send(Event::Terminate);
+        let _ = signalled.send(match signal {
+            Signal::SIGUSR1 => Event::Report,
+            _ => Event::Terminate,
+        });
     })?;
     thread::Builder::new()
         .name("end".to_owned())
@@ -173,6 +217,16 @@ fn until_unmounted(
             ),
             Event::Ended(Err(error)) => {
                 return Err(error).context("cannot serve the mount any more");
+            }
+            Event::Report => {
+                let stats = filesystem.stats();
+                eprintln!(
+                    "statistics: requests {} nodes {} bytes-read {} errors {}",
+                    stats.requests(),
+                    stats.nodes,
+                    stats.bytes_read,
+                    stats.content_errors,
+                );
             }
             Event::Terminate if detached => {
                 bail!("ended while the mount was in use; its users get errors from now on")

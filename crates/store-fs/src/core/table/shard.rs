@@ -4,6 +4,7 @@ use hashbrown::HashTable;
 
 use super::{
     InternError, Node, Place, Slot,
+    chunk::Records,
     record::{Record, Tag},
 };
 use crate::core::{Kind, RootKey};
@@ -23,7 +24,7 @@ pub(super) struct Shard {
 }
 
 struct Chunk {
-    records: Box<[Record]>,
+    records: Records,
     /// The first free record, or `CHUNK_LEN`; the others are chained to it.
     free: u32,
     used: usize,
@@ -32,7 +33,7 @@ struct Chunk {
 impl Chunk {
     fn new() -> Self {
         Self {
-            records: (1..=Slot::CHUNK_LEN as u32).map(Record::free).collect(),
+            records: Records::free(),
             free: 0,
             used: 0,
         }
