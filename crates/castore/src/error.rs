@@ -1,5 +1,7 @@
 use std::{fmt, io, path::PathBuf};
 
+use rustix::io::Errno;
+
 use crate::{Digest, DirectoryError};
 
 /// An object of a store, as errors name it.
@@ -77,6 +79,14 @@ pub enum Error {
         /// What is missing or unexpected.
         detail: String,
     },
+    /// No store is made in a directory that has something else in it.
+    #[error("{} is no store, and none is made there: it has {name:?} in it", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+        /// One of the names in it.
+        name: String,
+    },
     /// The store was written by a newer program.
     #[error(
         "the store {} has format version {found}, and this program knows versions up to {known}: \
@@ -110,6 +120,29 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether stored data is damaged or gone, as opposed to: could not be
+    /// looked at.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Corrupt { .. }
+            | Self::Missing { .. }
+            | Self::Damaged { .. }
+            | Self::Directory { .. } => true,
+            Self::Io { source, .. } => {
+                let errno = Errno::from_io_error(source);
+                matches!(
+                    errno,
+                    Some(Errno::IO | Errno::UCLEAN | Errno::BADMSG | Errno::NODATA | Errno::NOENT)
+                )
+            }
+            Self::NotAStore { .. }
+            | Self::NotEmpty { .. }
+            | Self::NewerFormat { .. }
+            | Self::ReadOnly { .. }
+            | Self::Backend { .. } => false,
+        }
+    }
+
     /// For `map_err`: the system refused `act` on `path`.
     pub fn io(act: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

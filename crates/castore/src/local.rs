@@ -16,8 +16,8 @@
 //! object is not there included, carries a check, so that damage shows as an
 //! error and never as a wrong answer.
 //!
-//! A session, and with it each put, locks the store's directory (flock) while it
-//! begins and commits, not in between.
+//! A session, and with it each put, locks `tmp` (flock) while it begins and
+//! commits, not in between.
 
 mod blob;
 mod check;
@@ -58,7 +58,8 @@ pub use session::Session;
 pub const FORMAT_VERSION: u32 = 1;
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_PREFIX: &str = "tvix-store-mount store, format ";
-const FOLDERS: [&str; 3] = ["index", "packs", "blobs"];
+const TMP: &str = "tmp";
+const FOLDERS: [&str; 4] = ["index", "packs", "blobs", TMP];
 
 /// The key of a record: 32 bytes that a layer above chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -245,8 +246,8 @@ impl LocalStore {
     fn pending(&self) -> Result<Arc<Session>, Error> {
         let mut pending = self.pending.lock();
         match &*pending {
-            Some(session) => Ok(session.clone()),
-            None => Ok(pending.insert(Arc::new(self.begin()?)).clone()),
+            Some(session) if !session.is_broken() => Ok(session.clone()),
+            _ => Ok(pending.insert(Arc::new(self.begin()?)).clone()),
         }
     }
 
@@ -350,17 +351,18 @@ fn create(path: &Path) -> Result<(), Error> {
     if names.iter().any(|name| name == FORMAT_FILE) {
         return Ok(());
     }
-    let ours = |name: &String| FOLDERS.contains(&name.as_str()) || name == "tmp";
-    if let Some(name) = names.iter().find(|name| !ours(name)) {
-        return Err(not_a_store(
-            path,
-            &format!("it is not empty (it has {name:?}), so none is made there"),
-        ));
+    // A fresh file system has a lost+found.
+    let ours = |name: &String| FOLDERS.contains(&name.as_str()) || name == "lost+found";
+    if let Some(name) = names.into_iter().find(|name| !ours(name)) {
+        return Err(Error::NotEmpty {
+            path: path.to_owned(),
+            name,
+        });
     }
     for name in FOLDERS {
         folder.make_folder(name)?;
     }
-    let tmp = folder.make_folder("tmp")?;
+    let tmp = folder.folder(TMP)?;
     let name = entry::PackId(random()?).to_string();
     let mut file = tmp.create_file(&name)?;
     writeln!(file, "{FORMAT_PREFIX}{FORMAT_VERSION}")

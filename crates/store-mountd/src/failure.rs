@@ -63,22 +63,26 @@ fn mount_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a M
     }
 }
 
+const DAMAGED: &str = "`store-mountd verify` names everything that is damaged; to mend a store \
+                       path, import it again with --repair.";
+
 fn hint_of_store(error: &castore::Error) -> Option<&'static str> {
     match error {
         castore::Error::NotAStore { .. } => Some(
             "Name the store with --store DIR, or make one there: `store-mountd import PATH` does.",
         ),
-        castore::Error::Corrupt { .. } | castore::Error::Damaged { .. } => {
-            Some("`store-mountd verify` names everything that is damaged.")
+        castore::Error::NotEmpty { .. } => {
+            Some("Choose an empty directory with --store DIR, or remove what is in this one.")
         }
+        castore::Error::Corrupt { .. }
+        | castore::Error::Damaged { .. }
+        | castore::Error::Missing { .. }
+        | castore::Error::Directory { .. } => Some(DAMAGED),
         castore::Error::ReadOnly { .. } => Some(
             "Choose a store that you may write to with --store DIR, or become its owner or root.",
         ),
         castore::Error::Io { source, .. } => hint_of_system(source),
-        castore::Error::Missing { .. }
-        | castore::Error::Directory { .. }
-        | castore::Error::NewerFormat { .. }
-        | castore::Error::Backend { .. } => None,
+        castore::Error::NewerFormat { .. } | castore::Error::Backend { .. } => None,
     }
 }
 

@@ -7,6 +7,7 @@
 mod cli;
 mod commands;
 mod failure;
+mod limits;
 mod logging;
 mod meter;
 mod nix;
@@ -26,6 +27,7 @@ pub fn main() -> ExitCode {
         eprintln!("store-mountd: {error:#}");
         return ExitCode::FAILURE;
     }
+    limits::raise_open_files();
     let status_of_failure = cli.command.status_of_failure();
     cli.run().unwrap_or_else(|error| {
         if !failure::is_closed_pipe(&error) {

@@ -10,27 +10,29 @@ mod error;
 pub use error::ImportError;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
 use castore::{
-    Node,
+    BlobService, Digest, DirectoryService, Node,
     import::{Progress, TreeObserver},
     local::{LocalStore, Session},
 };
 use nix_compat::{
     ContentAddress, NarInfo, NixHash, StorePath,
+    signature::Signature,
     store_path::{self, build::source_path},
 };
 
 use crate::{
     Metadata, PathInfo, PathInfoService,
     binary_cache::BinaryCache,
-    nar::{NarDigest, NarHasher},
+    nar::{self, NarDigest, NarHasher, RenderError},
     pathinfoservice::LocalPathInfoService,
+    verify::problems,
 };
 
 /// How long paths may be gathered before they are committed.
@@ -43,6 +45,10 @@ const BATCH_PATHS: usize = 256;
 pub struct Options<'a> {
     /// Take in paths whose references are not there.
     pub allow_missing_references: bool,
+    /// Verify all contents of the paths, those that are there already too, and
+    /// store anew what is damaged. The store must verify what it
+    /// [reads](castore::local::Integrity::OnRead).
+    pub repair: bool,
     /// Where to count what was done.
     pub progress: Option<&'a Progress>,
     /// Once true, the import ends with an error.
@@ -93,9 +99,9 @@ impl<'a> Importer<'a> {
             name: name.to_owned(),
             source: error,
         })?;
-        self.attempt(|importer| {
+        let take_in = |importer: &mut Self| {
             let (node, nar) = importer.read(source)?;
-            let info = PathInfo {
+            Ok(PathInfo {
                 store_path: source_path(name, &nar.sha256, [], false).map_err(|error| {
                     ImportError::StorePath {
                         source_path: source.to_owned(),
@@ -109,10 +115,13 @@ impl<'a> Importer<'a> {
                 signatures: Vec::new(),
                 deriver: None,
                 ca: Some(ContentAddress::Recursive(NixHash::Sha256(nar.sha256))),
-            };
-            match importer.present(&info.clone().into())? {
-                Some(info) => Ok(info),
-                None => importer.record(info),
+            })
+        };
+        self.attempt(|importer| {
+            let info = importer.soundly(take_in)?;
+            match importer.recorded(&info.clone().into())? {
+                Some(recorded) if recorded.node == info.node => Ok(recorded),
+                recorded => importer.record(info, recorded),
             }
         })
     }
@@ -128,11 +137,14 @@ impl<'a> Importer<'a> {
         source: &Path,
         metadata: Metadata,
     ) -> Result<PathInfo, ImportError> {
-        if let Some(info) = self.present(&metadata)? {
-            return Ok(info);
+        let recorded = self.recorded(&metadata)?;
+        if let Some(info) = &recorded
+            && self.is_sound(info)?
+        {
+            return self.add_signatures(info.clone(), &metadata.signatures);
         }
         self.check_references(&metadata.store_path, &metadata.references)?;
-        self.attempt(|importer| {
+        let take_in = |importer: &mut Self| {
             let (node, nar) = importer.read(source)?;
             if !metadata.matches(&nar) {
                 return Err(ImportError::Mismatch {
@@ -143,10 +155,13 @@ impl<'a> Importer<'a> {
                 });
             }
             let store_path = metadata.store_path.clone();
-            let info = metadata
+            (metadata.clone())
                 .with_contents(node, nar.size)
-                .map_err(|source| ImportError::Metadata { store_path, source })?;
-            importer.record(info)
+                .map_err(|source| ImportError::Metadata { store_path, source })
+        };
+        self.attempt(|importer| {
+            let info = importer.soundly(take_in)?;
+            importer.record(info, recorded)
         })
     }
 
@@ -156,14 +171,20 @@ impl<'a> Importer<'a> {
     /// If a path that it refers to is not in the store, or its contents cannot
     /// be had or are not those described, or the store cannot be written.
     pub fn fetch(&mut self, cache: &BinaryCache, info: NarInfo) -> Result<PathInfo, ImportError> {
-        if let Some(info) = self.present(&info.clone().into())? {
-            return Ok(info);
+        let recorded = self.recorded(&info.clone().into())?;
+        if let Some(recorded) = &recorded
+            && self.is_sound(recorded)?
+        {
+            return self.add_signatures(recorded.clone(), &info.signatures);
         }
         self.check_references(&info.store_path, &info.references)?;
-        self.attempt(|importer| {
+        let take_in = |importer: &mut Self| {
             let batch = importer.batch()?;
-            let info = cache.fetch(info, &batch.session, &batch.session)?;
-            importer.record(info)
+            Ok(cache.fetch(info.clone(), &batch.session, &batch.session)?)
+        };
+        self.attempt(|importer| {
+            let info = importer.soundly(take_in)?;
+            importer.record(info, recorded)
         })
     }
 
@@ -186,10 +207,8 @@ impl<'a> Importer<'a> {
         for info in batch.infos.values() {
             LocalPathInfoService::put_into(&batch.session, info)?;
         }
-        if !batch.infos.is_empty() {
-            batch.session.commit().map_err(crate::Error::from)?;
-        }
-        Ok(())
+        // Without a path info, it may have contents that were stored anew.
+        Ok(batch.session.commit().map_err(crate::Error::from)?)
     }
 
     /// Forgets what was not committed, if `act` fails: its session has parts
@@ -240,29 +259,112 @@ impl<'a> Importer<'a> {
         Ok((node, nar))
     }
 
-    /// The path if the store has it already. A signature that is new is added
-    /// to it.
-    fn present(&mut self, metadata: &Metadata) -> Result<Option<PathInfo>, ImportError> {
-        let Some(mut info) = self.known(metadata.store_path.digest())? else {
+    /// What the store has recorded of a path; its contents may be damaged.
+    fn recorded(&self, metadata: &Metadata) -> Result<Option<PathInfo>, ImportError> {
+        let Some(info) = self.known(metadata.store_path.digest())? else {
             return Ok(None);
         };
-        if info.nar_sha256 != metadata.nar_sha256 {
-            return Err(ImportError::Conflict {
+        match info.nar_sha256 == metadata.nar_sha256 {
+            true => Ok(Some(info)),
+            false => Err(ImportError::Conflict {
                 store_path: metadata.store_path.clone(),
                 expected: describe(&info.nar_sha256, Some(info.nar_size)),
                 found: describe(&metadata.nar_sha256, metadata.nar_size),
-            });
+            }),
         }
-        let known = info.signatures.len();
-        for signature in &metadata.signatures {
-            if !info.signatures.contains(signature) {
-                info.signatures.push(signature.clone());
+    }
+
+    /// Does what takes a path in, and again as long as it finds damage in what
+    /// the store had of its contents before: below a directory that is damaged
+    /// there may be more.
+    fn soundly(
+        &mut self,
+        take_in: impl Fn(&mut Self) -> Result<PathInfo, ImportError>,
+    ) -> Result<PathInfo, ImportError> {
+        let mut discarded = HashSet::new();
+        loop {
+            let info = take_in(self)?;
+            let damaged = self.discard_damaged(&info)?;
+            if damaged.is_empty() {
+                return Ok(info);
+            }
+            if !damaged.is_disjoint(&discarded) {
+                return Err(ImportError::NotMended {
+                    store_path: info.store_path,
+                });
+            }
+            discarded.extend(damaged);
+        }
+    }
+
+    fn is_sound(&self, info: &PathInfo) -> Result<bool, crate::Error> {
+        Ok(self.discard_damaged(info)?.is_empty())
+    }
+
+    /// Looks at a path's root, or with [`Options::repair`] at all of its
+    /// contents, and has the objects that are damaged stored again when they
+    /// are put. Answers which these are; the root, if all are sound but not
+    /// what is recorded.
+    fn discard_damaged(&self, info: &PathInfo) -> Result<HashSet<Digest>, crate::Error> {
+        let (blobs, directories): (&dyn BlobService, &dyn DirectoryService) = match &self.batch {
+            Some(Batch { session, .. }) => (session, session),
+            None => (self.store, self.store),
+        };
+        let mut damaged = Vec::new();
+        if self.options.repair {
+            match nar::digest(&info.node, blobs, directories) {
+                Ok(nar) if nar.sha256 == info.nar_sha256 && nar.size == info.nar_size => {}
+                Ok(_) | Err(RenderError::Write(_)) => damaged.push(info.node.clone()),
+                Err(RenderError::Read { .. } | RenderError::Size { .. }) => {
+                    problems(&info.node, blobs, directories, |node, path, problem| {
+                        tracing::warn!("{}: {path}: {problem}", info.store_path);
+                        damaged.push(node.clone());
+                    })?;
+                }
+            }
+        } else {
+            let root = match &info.node {
+                Node::Directory { digest, .. } => directories.get(digest).map(|it| it.is_some()),
+                Node::File { digest, .. } => blobs.open(digest).map(|it| it.is_some()),
+                Node::Symlink { .. } => Ok(true),
+            };
+            match root {
+                Ok(true) => {}
+                Ok(false) => damaged.push(info.node.clone()),
+                Err(error) if error.is_damage() => {
+                    tracing::warn!("{}: {error}", info.store_path);
+                    damaged.push(info.node.clone());
+                }
+                Err(error) => return Err(error.into()),
             }
         }
-        if info.signatures.len() > known {
-            self.attempt(|importer| importer.record(info.clone()))?;
+        let mut digests = HashSet::new();
+        for node in damaged {
+            digests.extend(match node {
+                Node::Directory { digest, .. } => {
+                    DirectoryService::discard(self.store, &digest)?;
+                    Some(digest)
+                }
+                Node::File { digest, .. } => {
+                    BlobService::discard(self.store, &digest)?;
+                    Some(digest)
+                }
+                Node::Symlink { .. } => None,
+            });
         }
-        Ok(Some(info))
+        Ok(digests)
+    }
+
+    /// Adds those that are new to a path that is there.
+    fn add_signatures(
+        &mut self,
+        mut info: PathInfo,
+        signatures: &[Signature],
+    ) -> Result<PathInfo, ImportError> {
+        match extend(&mut info.signatures, signatures) {
+            true => self.attempt(|importer| importer.record(info, None)),
+            false => Ok(info),
+        }
     }
 
     fn check_references(
@@ -289,17 +391,15 @@ impl<'a> Importer<'a> {
     }
 
     /// What is gathered or in the store of the path with this digest. A record
-    /// that is damaged counts as none, so that importing again repairs it.
+    /// that is damaged, or may be in an index that is, counts as none, so that
+    /// importing again repairs it.
     fn known(&self, digest: &[u8; 20]) -> Result<Option<PathInfo>, crate::Error> {
         let gathered = (self.batch.as_ref()).and_then(|batch| batch.infos.get(digest));
         if let Some(info) = gathered {
             return Ok(Some(info.clone()));
         }
         match self.infos.get(digest) {
-            Err(
-                error @ (crate::Error::Damaged { .. }
-                | crate::Error::Castore(castore::Error::Corrupt { .. })),
-            ) => {
+            Err(error) if is_damage(&error) => {
                 tracing::warn!(%error, "what the store knows of a path cannot be used");
                 Ok(None)
             }
@@ -307,11 +407,39 @@ impl<'a> Importer<'a> {
         }
     }
 
-    fn record(&mut self, info: PathInfo) -> Result<PathInfo, ImportError> {
+    /// Records a path that was taken in, with the signatures of what was
+    /// recorded of it before.
+    fn record(
+        &mut self,
+        mut info: PathInfo,
+        before: Option<PathInfo>,
+    ) -> Result<PathInfo, ImportError> {
+        if let Some(before) = before {
+            extend(&mut info.signatures, &before.signatures);
+        }
         let infos = &mut self.batch()?.infos;
         infos.insert(*info.store_path.digest(), info.clone());
         Ok(info)
     }
+}
+
+/// Whether the record of a path is damaged, or may be in what is.
+fn is_damage(error: &crate::Error) -> bool {
+    match error {
+        crate::Error::Castore(error) => error.is_damage(),
+        crate::Error::Damaged { .. } | crate::Error::ForeignRecord { .. } => true,
+    }
+}
+
+/// Answers whether some are new.
+fn extend(signatures: &mut Vec<Signature>, more: &[Signature]) -> bool {
+    let before = signatures.len();
+    for signature in more {
+        if !signatures.contains(signature) {
+            signatures.push(signature.clone());
+        }
+    }
+    signatures.len() > before
 }
 
 fn describe(nar_sha256: &[u8; 32], nar_size: Option<u64>) -> String {

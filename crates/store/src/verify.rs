@@ -6,6 +6,8 @@
 
 mod walk;
 
+pub(crate) use walk::{Problem, problems};
+
 use std::{
     sync::{
         Arc,
@@ -180,17 +182,28 @@ pub fn paths(
 fn damaged(error: Error) -> Result<Damage, Error> {
     match error {
         Error::Damaged { .. } | Error::ForeignRecord { .. } => Ok(Damage::PathInfo(error)),
-        Error::Castore(source) => match source {
-            castore::Error::Io { .. }
-            | castore::Error::Corrupt { .. }
-            | castore::Error::Missing { .. }
-            | castore::Error::Damaged { .. }
-            | castore::Error::Directory { .. } => Ok(Damage::Object(source)),
-            castore::Error::NotAStore { .. }
-            | castore::Error::NewerFormat { .. }
-            | castore::Error::ReadOnly { .. }
-            | castore::Error::Backend { .. } => Err(source.into()),
+        Error::Castore(source) => match source.is_damage() {
+            true => Ok(Damage::Object(source)),
+            false => Err(source.into()),
         },
+    }
+}
+
+impl Problem {
+    fn at(self, store_path: StorePath, path: String) -> Damage {
+        match self {
+            Self::Read(source) => Damage::Contents {
+                store_path,
+                path,
+                source,
+            },
+            Self::Size { found, expected } => Damage::Size {
+                store_path,
+                path,
+                found,
+                expected,
+            },
+        }
     }
 }
 
@@ -209,9 +222,12 @@ fn path(
             found: NixHash::Sha256(nar.sha256),
             found_size: nar.size,
         }),
+        Err(RenderError::Read { source, .. }) if !source.is_damage() => return Err(source.into()),
         // There may be more than the first.
         Err(RenderError::Read { .. } | RenderError::Size { .. }) => {
-            walk::contents(store, info, report);
+            problems(&info.node, &**store, &**store, |_, path, problem| {
+                report(problem.at(info.store_path.clone(), path));
+            })?;
         }
         Err(RenderError::Write(source)) => report(Damage::Render {
             store_path: info.store_path.clone(),
@@ -229,4 +245,56 @@ fn path(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use castore::{
+        BlobService as _, Digest, HashedBlob, Node,
+        blobservice::{FaultyBlobService, MemoryBlobService},
+        directoryservice::MemoryDirectoryService,
+        fault::{Call, Fault, Faults, Rule},
+    };
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_damaged() {
+        let [eio, enoent, eacces, emfile] = [5, 2, 13, 24];
+        for (errno, is_damage) in [
+            (eio, true),
+            (enoent, true),
+            (eacces, false),
+            (emfile, false),
+        ] {
+            let source = io::Error::from_raw_os_error(errno);
+            let error = castore::Error::io("read", "/store")(source);
+            assert_eq!(damaged(error.into()).is_ok(), is_damage, "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_walk_ends_where_a_service_fails() {
+        let faults = Faults::new();
+        let blobs = FaultyBlobService::new(Arc::new(MemoryBlobService::default()), faults.clone());
+        blobs.put(&HashedBlob::new(b"x")).unwrap();
+        let node = Node::File {
+            digest: Digest::of(b"x"),
+            size: 1,
+            executable: false,
+        };
+        let walk = || {
+            let mut found = 0;
+            let directories = MemoryDirectoryService::default();
+            problems(&node, &blobs, &directories, |_, _, _| found += 1).map(|()| found)
+        };
+        assert_eq!(walk().unwrap(), 0);
+        faults.add(Rule::new(Call::Read, Fault::Damage));
+        assert_eq!(walk().unwrap(), 1);
+        faults.clear();
+        faults.add(Rule::new(Call::Read, Fault::Fail));
+        assert!(walk().is_err());
+    }
 }

@@ -10,7 +10,7 @@ use nix_compat::StorePath;
 use parking_lot::Mutex;
 use store::{
     PathInfo, PathInfoService as _,
-    import::Importer,
+    import::{Importer, Options as ImportOptions},
     pathinfoservice::LocalPathInfoService,
     verify::{self, Damage},
 };
@@ -38,8 +38,12 @@ impl Place {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        let mut importer = Importer::new(&self.store, Default::default());
-        let info = importer.tree(&tree, name).unwrap();
+        self.import_again(name, Default::default())
+    }
+
+    fn import_again(&self, name: &str, options: ImportOptions<'_>) -> PathInfo {
+        let mut importer = Importer::new(&self.store, options);
+        let info = importer.tree(&self.dir.path().join(name), name).unwrap();
         importer.commit().unwrap();
         info
     }
@@ -178,4 +182,78 @@ fn importing_again_repairs_a_record() {
     assert!(matches!(&damage[..], [Damage::PathInfo(_)]), "{damage:?}");
     assert_eq!(place.import("a", &[]), info);
     assert!(place.verify().is_empty());
+}
+
+/// Damages a directory where it is in its pack.
+fn damage_directory(store: &LocalStore, node: &Node) {
+    let Node::Directory { digest, .. } = node else {
+        panic!("{node:?} is no directory");
+    };
+    let directory = castore::DirectoryService::get(store, digest).unwrap();
+    let encoded = directory.unwrap().encode();
+    for pack in fs::read_dir(store.path().join("packs")).unwrap() {
+        let pack = pack.unwrap().path();
+        let bytes = fs::read(&pack).unwrap();
+        if let Some(at) = (bytes.windows(encoded.len())).position(|bytes| bytes == &encoded[..]) {
+            return flip(&pack, at);
+        }
+    }
+    panic!("no pack has it");
+}
+
+#[test]
+fn a_path_whose_root_is_damaged_is_imported_again() {
+    let place = Place::new();
+    let info = place.import("a", &[("x", vec![1])]);
+    damage_directory(&place.store, &info.node);
+    assert!(!place.verify().is_empty());
+    assert_eq!(place.import("a", &[]), info);
+    assert!(place.verify().is_empty());
+}
+
+#[test]
+fn repair_stores_anew_whatever_is_damaged() {
+    let place = Place::new();
+    let big = vec![2; 500_000];
+    let files = [
+        ("dir/big", big.clone()),
+        ("dir/small", vec![1; 20_000]),
+        ("link", vec![]),
+    ];
+    let info = place.import("a", &files);
+    let Node::Directory { digest, .. } = &info.node else {
+        panic!("{info:?}");
+    };
+    let root = castore::DirectoryService::get(&*place.store, digest).unwrap();
+    damage_directory(&place.store, &root.unwrap().entries()[0].node);
+    fs::remove_file(blob_file(&place.store, &big)).unwrap();
+    assert!(place.verify().len() >= 2);
+    let repair = ImportOptions {
+        repair: true,
+        ..Default::default()
+    };
+    assert_eq!(place.import_again("a", repair), info);
+    let damage = place.verify();
+    assert!(damage.is_empty(), "{damage:?}");
+}
+
+#[test]
+fn importing_works_around_a_damaged_index() {
+    let place = Place::new();
+    let info = place.import("a", &[("x", vec![1])]);
+    for index in fs::read_dir(place.store.path().join("index")).unwrap() {
+        flip(&index.unwrap().path(), 100);
+    }
+    let store = LocalStore::open(place.store.path(), &Options::default()).unwrap();
+    let place = Place { store, ..place };
+    let service = LocalPathInfoService::new(place.store.clone());
+    assert!(service.get(info.store_path.digest()).is_err());
+    assert_eq!(place.import("a", &[]), info);
+    let found = service.get(info.store_path.digest()).unwrap();
+    assert_eq!(found, Some(info));
+    // The index is still damaged; what the path needs is elsewhere now.
+    for damage in place.verify() {
+        let text = damage.to_string();
+        assert!(text.contains("/index/"), "{text}");
+    }
 }

@@ -327,6 +327,13 @@ impl Blob for CachedBlob {
     fn file(&self) -> Option<Arc<File>> {
         self.healed.get().unwrap_or(&self.near).file()
     }
+
+    fn done_with(&self, offset: u64, len: u64) {
+        self.healed
+            .get()
+            .unwrap_or(&self.near)
+            .done_with(offset, len);
+    }
 }
 
 /// Writes to both services.

@@ -97,6 +97,10 @@ impl Blob for FaultyBlob {
     fn file(&self) -> Option<Arc<File>> {
         self.inner.file()
     }
+
+    fn done_with(&self, offset: u64, len: u64) {
+        self.inner.done_with(offset, len);
+    }
 }
 
 struct FaultyBlobWriter<'a> {

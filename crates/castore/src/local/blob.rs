@@ -5,7 +5,10 @@ use std::{
     num::NonZeroU64,
     ops::Range,
     path::PathBuf,
-    sync::{Arc, LazyLock, OnceLock},
+    sync::{
+        Arc, LazyLock, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use quick_cache::sync::Cache;
@@ -44,6 +47,8 @@ pub(super) struct LocalBlob {
     /// Offset of the outboard in the pack's `.meta`; 0 if there is none.
     outboard: u64,
     integrity: Integrity,
+    /// Set when damage is found.
+    suspect: Arc<AtomicBool>,
     head: OnceLock<Head>,
 }
 
@@ -64,6 +69,7 @@ impl LocalBlob {
         pack: Arc<Pack>,
         source: Source,
         integrity: Integrity,
+        suspect: Arc<AtomicBool>,
     ) -> Self {
         Self {
             digest: Digest::from_bytes(entry.key),
@@ -72,11 +78,13 @@ impl LocalBlob {
             source,
             outboard: entry.outboard,
             integrity,
+            suspect,
             head: OnceLock::new(),
         }
     }
 
     fn damaged(&self, place: String, detail: &str) -> Error {
+        self.suspect.store(true, Ordering::Relaxed);
         Error::Corrupt {
             object: Object::Blob(self.digest),
             place,
@@ -257,7 +265,10 @@ impl Blob for LocalBlob {
         let end = offset + len as u64;
         // The groups that lie wholly in the range are read in place, what is
         // left at either side through a buffer.
-        let inner_start = offset.next_multiple_of(GROUP).min(end);
+        let inner_start = offset
+            .checked_next_multiple_of(GROUP)
+            .unwrap_or(end)
+            .min(end);
         let inner_end = match end == self.size {
             true => end,
             false => (end / GROUP * GROUP).max(inner_start),

@@ -68,12 +68,7 @@ fn check_batch(
             };
             match engine.check(entry) {
                 Ok(()) => {}
-                // The disk could not read it: that is damage too.
-                Err(
-                    error @ (Error::Corrupt { .. } | Error::Directory { .. } | Error::Io { .. }),
-                ) => {
-                    damage(error);
-                }
+                Err(error) if error.is_damage() => damage(error),
                 Err(error) => {
                     failed.store(true, Ordering::Relaxed);
                     failure.lock().get_or_insert(error);

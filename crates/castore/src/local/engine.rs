@@ -1,6 +1,13 @@
 //! What readers and sessions of a store share.
 
-use std::{collections::HashSet, io::ErrorKind, sync::Arc};
+use std::{
+    collections::HashSet,
+    io::ErrorKind,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -18,8 +25,9 @@ use super::{
 };
 use crate::{Blob, Digest, Directory, DirectoryError, Error};
 
-/// Packs kept open, each with two files.
-const OPEN_PACKS: usize = 200;
+/// Packs kept open, each with two files. Together with the blobs that a mount
+/// keeps open they fit into the usual limit of 1024 descriptors.
+const OPEN_PACKS: usize = 64;
 
 /// From this many indexes on, the small ones are merged.
 const MERGE_AT: usize = 8;
@@ -40,6 +48,9 @@ pub(super) struct Engine {
     open_packs: Cache<PackId, Arc<Pack>>,
     /// Objects that were found damaged: a session stores them again.
     discarded: Mutex<HashSet<(Kind, Key)>>,
+    /// Set when a blob turned out to be damaged: another process may have
+    /// stored it again, so that the next look-up goes by the newest indexes.
+    suspect: Arc<AtomicBool>,
 }
 
 impl Engine {
@@ -56,6 +67,7 @@ impl Engine {
             refreshing: Mutex::new(()),
             open_packs: Cache::new(OPEN_PACKS),
             discarded: Mutex::default(),
+            suspect: Arc::default(),
         })
     }
 
@@ -90,8 +102,20 @@ impl Engine {
         Ok(self.snapshot())
     }
 
+    /// The indexes as they are now, whatever the folder's time says: what is
+    /// deleted or replaced must not hang on a clock.
+    fn reload(&self, _lock: &WriteLock) -> Result<Arc<Snapshot>, Error> {
+        let _one_at_a_time = self.refreshing.lock();
+        let fresh = Arc::new(Snapshot::take(&self.index, Some(&self.snapshot()))?);
+        *self.snapshot.write() = fresh.clone();
+        Ok(fresh)
+    }
+
     pub(super) fn entry(&self, kind: Kind, key: &Key) -> Result<Option<Entry>, Error> {
-        let snapshot = self.snapshot();
+        let snapshot = match self.suspect.swap(false, Ordering::Relaxed) {
+            true => self.fresh_snapshot()?,
+            false => self.snapshot(),
+        };
         match snapshot.get(kind, key) {
             Ok(Some(entry)) => Ok(Some(entry)),
             Ok(None) | Err(_) => self.fresh_snapshot()?.get(kind, key),
@@ -99,9 +123,40 @@ impl Engine {
     }
 
     /// Whether a session need not store the object.
+    /// Whether a session need not store the object: it is known, not found
+    /// damaged, and its bytes are there.
     pub(super) fn has_sound(&self, kind: Kind, key: &Key) -> Result<bool, Error> {
-        let discarded = self.discarded.lock().contains(&(kind, *key));
-        Ok(!discarded && self.entry(kind, key)?.is_some())
+        if self.discarded.lock().contains(&(kind, *key)) {
+            return Ok(false);
+        }
+        match self.entry(kind, key) {
+            Ok(Some(entry)) => self.is_there(&entry),
+            Ok(None) => Ok(false),
+            // It may be there. To store it twice does no harm.
+            Err(Error::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_there(&self, entry: &Entry) -> Result<bool, Error> {
+        let len = match entry.place {
+            Place::File => match self.source(entry) {
+                Ok(Source::File { file, path }) => {
+                    let len = file.metadata().map_err(Error::io("stat", path))?.len();
+                    return Ok(len == entry.size);
+                }
+                Ok(Source::Pack { .. }) => return Ok(false),
+                Err(error) if error.is_damage() => return Ok(false),
+                Err(error) => return Err(error),
+            },
+            Place::Pack { offset } => offset.checked_add(entry.size),
+        };
+        let pack = self.pack(entry.pack)?;
+        let file = match entry.kind {
+            Kind::Blob => &pack.blobs,
+            Kind::Record | Kind::Directory => &pack.meta,
+        };
+        Ok(file.len().is_ok_and(|found| Some(found) >= len) && len.is_some())
     }
 
     pub(super) fn discard(&self, kind: Kind, key: &Key) {
@@ -118,28 +173,42 @@ impl Engine {
             .get_or_insert_with(&id, || Pack::open(&self.packs, id).map(Arc::new))
     }
 
-    fn held(&self, kind: Kind, key: &Key) -> Result<Option<Held<'_>>, Error> {
-        match self.entry(kind, key)? {
-            Some(entry) => Ok(Some(Held::new(self, entry, self.pack(entry.pack)?))),
-            None => Ok(None),
+    /// Finds an object and reads it. If it is damaged where it was known to be,
+    /// it may since have been stored again elsewhere.
+    fn read<T>(
+        &self,
+        kind: Kind,
+        key: &Key,
+        read: impl Fn(Held<'_>) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        let attempt = |entry: Entry| read(Held::new(self, entry, self.pack(entry.pack)?));
+        let Some(entry) = self.entry(kind, key)? else {
+            return Ok(None);
+        };
+        match attempt(entry) {
+            Err(error) if error.is_damage() => {
+                self.open_packs.remove(&entry.pack);
+                match self.fresh_snapshot()?.get(kind, key)? {
+                    Some(newer) if newer != entry => attempt(newer).map(Some),
+                    _ => Err(error),
+                }
+            }
+            other => other.map(Some),
         }
     }
 
     pub(super) fn record(&self, key: &RecordKey) -> Result<Option<Bytes>, Error> {
-        let held = self.held(Kind::Record, &key.0)?;
-        held.map(|held| held.record()).transpose()
+        self.read(Kind::Record, &key.0, |held| held.record())
     }
 
     pub(super) fn directory(&self, digest: &Digest) -> Result<Option<Arc<Directory>>, Error> {
-        let held = self.held(Kind::Directory, digest.as_bytes())?;
-        held.map(|held| held.directory()).transpose()
+        self.read(Kind::Directory, digest.as_bytes(), |held| held.directory())
     }
 
     pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<Arc<dyn Blob>>, Error> {
-        match self.held(Kind::Blob, digest.as_bytes())? {
-            Some(held) => Ok(Some(held.blob(self.source(&held.entry)?))),
-            None => Ok(None),
-        }
+        self.read(Kind::Blob, digest.as_bytes(), |held| {
+            Ok(held.blob(self.source(&held.entry)?))
+        })
     }
 
     fn source(&self, entry: &Entry) -> Result<Source, Error> {
@@ -178,9 +247,15 @@ impl Engine {
 
     /// Waits until no other writer commits.
     pub(super) fn lock(&self) -> Result<WriteLock, Error> {
-        let folder = self.folder.folder(".")?;
-        folder.lock(true)?;
-        Ok(WriteLock(folder))
+        let tmp = self.folder.make_folder(super::TMP)?;
+        if !tmp.lock(false)? {
+            tracing::info!(
+                "waiting for another process that writes to {}",
+                self.folder.path().display()
+            );
+            tmp.lock(true)?;
+        }
+        Ok(WriteLock(tmp))
     }
 
     /// Moves indexes, in order of age, from a session to the store, and merges
@@ -192,7 +267,14 @@ impl Engine {
         names: impl Iterator<Item = String>,
     ) -> Result<(), Error> {
         let mut sequence = self.last_sequence()?;
-        for name in names {
+        let mut names = names.peekable();
+        let mut moved = false;
+        while let Some(name) = names.next() {
+            if moved && names.peek().is_none() {
+                // What the last one refers to must not be less durable.
+                self.index.sync()?;
+            }
+            moved = true;
             sequence += 1;
             from.rename(&name, &self.index, &format!("{sequence:016x}-{name}"))?;
         }
@@ -215,8 +297,8 @@ impl Engine {
     /// Merges the newest indexes if there are many, so that a look-up asks
     /// few. An index is merged once the newer ones together have a quarter of
     /// its entries: each entry is rewritten O(log n) times.
-    fn merge(&self, _lock: &WriteLock, tmp: &Folder) -> Result<(), Error> {
-        let snapshot = self.fresh_snapshot()?;
+    fn merge(&self, lock: &WriteLock, tmp: &Folder) -> Result<(), Error> {
+        let snapshot = self.reload(lock)?;
         let indexes = &snapshot.indexes;
         if indexes.len() < MERGE_AT || snapshot.check_whole().is_err() {
             return Ok(());
@@ -255,7 +337,7 @@ impl Engine {
     }
 
     /// Removes what killed sessions have left.
-    pub(super) fn sweep(&self, _lock: &WriteLock, tmp: &Folder) -> Result<(), Error> {
+    pub(super) fn sweep(&self, lock: &WriteLock, tmp: &Folder) -> Result<(), Error> {
         let mut crashed = false;
         for name in tmp.names()? {
             // A session that lives has its folder locked; one that ends just
@@ -273,8 +355,11 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
-        let snapshot = self.fresh_snapshot()?;
-        if !crashed || snapshot.check_whole().is_err() {
+        if !crashed {
+            return Ok(());
+        }
+        let snapshot = self.reload(lock)?;
+        if snapshot.check_whole().is_err() {
             return Ok(());
         }
         // The session may have died while it moved its files into place.
@@ -380,6 +465,7 @@ impl<'a> Held<'a> {
             self.pack.clone(),
             source,
             self.engine.integrity,
+            self.engine.suspect.clone(),
         )
     }
 

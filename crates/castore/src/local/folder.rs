@@ -74,14 +74,24 @@ impl Folder {
 
     /// The folder `name` in this one, made if need be.
     pub(super) fn make_folder(&self, name: &str) -> Result<Self, Error> {
-        match fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)) {
+        // Whoever can open `tmp` can lock it, and keep others from writing.
+        let mode = match name {
+            super::TMP => 0o700,
+            _ => 0o755,
+        };
+        match fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode)) {
             Ok(()) => {
                 let folder = self.folder(name)?;
                 self.chown(&folder.fd, name)?;
                 self.sync()?;
                 Ok(folder)
             }
-            Err(Errno::EXIST) => self.folder(name),
+            Err(Errno::EXIST) => {
+                let folder = self.folder(name)?;
+                // Who made it may have been killed before it was given away.
+                self.chown(&folder.fd, name)?;
+                Ok(folder)
+            }
             Err(errno) => Err(self.error("create", name)(errno)),
         }
     }

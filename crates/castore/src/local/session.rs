@@ -1,10 +1,13 @@
 //! Writing: a session gathers objects out of sight and commits them at once.
 
+mod writer;
+
+pub(super) use writer::SessionBlobWriter;
+
 use std::{
     collections::HashMap,
     fs::File,
     io::{self, Write},
-    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -25,7 +28,6 @@ use super::{
 };
 use crate::{
     Blob, BlobService, BlobWriter, Digest, Directory, DirectoryService, Error, HashedBlob,
-    outboard::BlobHasher,
 };
 
 /// A blob of this many bytes or more is a file of its own, that the kernel can
@@ -65,6 +67,9 @@ struct State {
     /// Blobs that are files of their own, by the name of their temporary file.
     files: HashMap<Digest, String>,
     next_file: u64,
+    /// A write failed. What it left half-written makes everything after it
+    /// wrong, so nothing more is taken.
+    broken: bool,
 }
 
 /// The pack being written.
@@ -90,7 +95,7 @@ fn index_name(id: PackId) -> String {
 impl Session {
     pub(super) fn begin(engine: Arc<Engine>) -> Result<Self, Error> {
         let lock = engine.lock()?;
-        let tmp = engine.folder().make_folder("tmp")?;
+        let tmp = engine.folder().folder(super::TMP)?;
         engine.sweep(&lock, &tmp)?;
         let name = PackId(super::random()?).to_string();
         let folder = tmp.make_folder(&name)?;
@@ -109,14 +114,15 @@ impl Session {
     /// # Errors
     /// If it could not be written.
     pub fn put_record(&self, key: &RecordKey, value: &[u8]) -> Result<(), Error> {
-        let mut state = self.state.lock();
-        let segment = state.segment(&self.folder)?;
         let check = record_check(&key.0, value);
         let parts = [value, check.as_bytes()];
-        let offset = segment.meta.append(Tag::Record, &key.0, &parts)?;
         let size = (value.len() + check.as_bytes().len()) as u64;
-        segment.insert(Kind::Record, key.0, Place::Pack { offset }, size, 0);
-        Ok(())
+        self.write(|state| {
+            let segment = state.segment(&self.folder)?;
+            let offset = segment.meta.append(Tag::Record, &key.0, &parts)?;
+            segment.insert(Kind::Record, key.0, Place::Pack { offset }, size, 0);
+            Ok(())
+        })
     }
 
     /// The record of `key`, as put in this session or before.
@@ -133,7 +139,8 @@ impl Session {
     /// Makes what was put durable, and visible to all users of the store.
     ///
     /// # Errors
-    /// If that failed; the store is then as it was before.
+    /// If that failed. Then the store is as it was before, unless it was the
+    /// last sync that failed: what was put may be visible, but not durable.
     pub fn commit(self) -> Result<(), Error> {
         self.commit_shared()
     }
@@ -141,12 +148,15 @@ impl Session {
     /// As [`commit`](Self::commit), of a session that others hold as well; it
     /// is empty then.
     pub(super) fn commit_shared(&self) -> Result<(), Error> {
-        let mut state = self.state.lock();
+        self.write(|state| self.commit_state(state))
+    }
+
+    fn commit_state(&self, state: &mut State) -> Result<(), Error> {
         if state.open.is_none() && state.sealed.is_empty() {
             return Ok(());
         }
         state.seal(&self.folder)?;
-        self.sync_files(&state)?;
+        self.sync_files(state)?;
         let lock = self.engine.lock()?;
         let store = self.engine.folder();
         self.moving.store(true, Ordering::Relaxed);
@@ -163,6 +173,7 @@ impl Session {
                 .rename(file, &shards[&shard], &digest.to_string())?;
         }
         shards.values().try_for_each(Folder::sync)?;
+        blobs.sync()?;
         let packs = store.make_folder("packs")?;
         for Sealed { id, .. } in &state.sealed {
             self.folder
@@ -185,6 +196,24 @@ impl Session {
             ..State::default()
         };
         Ok(())
+    }
+
+    /// Does a step that writes, unless one before has failed.
+    fn write<T>(&self, step: impl FnOnce(&mut State) -> Result<T, Error>) -> Result<T, Error> {
+        let mut state = self.state.lock();
+        if state.broken {
+            return Err(Error::Backend {
+                place: format!("the session {}", self.folder.path().display()),
+                detail: "an earlier write failed".to_owned(),
+            });
+        }
+        let result = step(&mut state);
+        state.broken = result.is_err();
+        result
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.state.lock().broken
     }
 
     fn sync_files(&self, state: &State) -> Result<(), Error> {
@@ -228,8 +257,11 @@ pub(super) fn blob_shard(digest: &Digest) -> String {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        if *self.moving.get_mut() {
+            return;
+        }
         let removed =
-            (self.engine.folder().folder("tmp")).and_then(|tmp| tmp.remove_folder(&self.name));
+            (self.engine.folder().folder(super::TMP)).and_then(|tmp| tmp.remove_folder(&self.name));
         if let Err(error) = removed {
             tracing::warn!("a session's files were left behind: {error}");
         }
@@ -377,26 +409,25 @@ impl BlobService for Session {
         if self.has(&digest)? {
             return Ok(());
         }
-        let mut state = self.state.lock();
-        if bytes.len() >= WHOLE_FILE_LEN {
-            let (name, mut file) = state.temporary_file(&self.folder)?;
-            file.write_all(bytes)
-                .map_err(Error::io("write", self.folder.file_path(&name)))?;
-            let size = bytes.len() as u64;
-            state.insert_file(&self.folder, digest, size, name, blob.outboard())?;
-            self.engine.mended(Kind::Blob, digest.as_bytes());
-            return Ok(());
-        }
-        let segment = state.segment(&self.folder)?;
-        let outboard = segment.put_outboard(&digest, blob.outboard())?;
-        let blobs = match &mut segment.blobs {
-            Some(blobs) => blobs,
-            none => none.insert(Appender::create_blobs(&self.folder, segment.id)?),
-        };
-        let offset = blobs.append(Tag::Blob, digest.as_bytes(), &[bytes])?;
-        let place = Place::Pack { offset };
         let size = bytes.len() as u64;
-        segment.insert(Kind::Blob, *digest.as_bytes(), place, size, outboard);
+        self.write(|state| {
+            if bytes.len() >= WHOLE_FILE_LEN {
+                let (name, mut file) = state.temporary_file(&self.folder)?;
+                file.write_all(bytes)
+                    .map_err(Error::io("write", self.folder.file_path(&name)))?;
+                return state.insert_file(&self.folder, digest, size, name, blob.outboard());
+            }
+            let segment = state.segment(&self.folder)?;
+            let outboard = segment.put_outboard(&digest, blob.outboard())?;
+            let blobs = match &mut segment.blobs {
+                Some(blobs) => blobs,
+                none => none.insert(Appender::create_blobs(&self.folder, segment.id)?),
+            };
+            let offset = blobs.append(Tag::Blob, digest.as_bytes(), &[bytes])?;
+            let place = Place::Pack { offset };
+            segment.insert(Kind::Blob, *digest.as_bytes(), place, size, outboard);
+            Ok(())
+        })?;
         self.engine.mended(Kind::Blob, digest.as_bytes());
         Ok(())
     }
@@ -407,83 +438,6 @@ impl BlobService for Session {
 
     fn flush(&self) -> Result<(), Error> {
         Ok(())
-    }
-}
-
-/// Keeps a blob in memory until it is big enough to be a file of its own.
-pub(super) struct SessionBlobWriter<S: Deref<Target = Session>> {
-    session: S,
-    hasher: BlobHasher,
-    buffer: Vec<u8>,
-    file: Option<(String, File)>,
-}
-
-impl<S: Deref<Target = Session>> SessionBlobWriter<S> {
-    pub(super) fn new(session: S) -> Self {
-        Self {
-            session,
-            hasher: BlobHasher::default(),
-            buffer: Vec::new(),
-            file: None,
-        }
-    }
-}
-
-impl<S: Deref<Target = Session>> Write for SessionBlobWriter<S> {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        if self.file.is_none() && self.buffer.len() + data.len() < WHOLE_FILE_LEN {
-            self.buffer.extend_from_slice(data);
-            return Ok(data.len());
-        }
-        if self.file.is_none() {
-            let mut state = self.session.state.lock();
-            let (name, mut file) = state
-                .temporary_file(&self.session.folder)
-                .map_err(io::Error::other)?;
-            self.hasher.update(&self.buffer);
-            file.write_all(&self.buffer)?;
-            self.buffer = Vec::new();
-            self.file = Some((name, file));
-        }
-        if let Some((_, file)) = &mut self.file {
-            file.write_all(data)?;
-        }
-        self.hasher.update(data);
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<S: Deref<Target = Session>> BlobWriter for SessionBlobWriter<S> {
-    fn finish(mut self: Box<Self>) -> Result<(Digest, u64), Error> {
-        let Some((name, _)) = self.file.take() else {
-            let blob = HashedBlob::new(&self.buffer);
-            BlobService::put(&*self.session, &blob)?;
-            return Ok((*blob.digest(), self.buffer.len() as u64));
-        };
-        let hashed = std::mem::take(&mut self.hasher).finish();
-        let folder = &self.session.folder;
-        if self.session.has(&hashed.digest)? {
-            folder.remove_file(&name)?;
-        } else {
-            let mut state = self.session.state.lock();
-            state.insert_file(folder, hashed.digest, hashed.size, name, &hashed.outboard)?;
-            (self.session.engine).mended(Kind::Blob, hashed.digest.as_bytes());
-        }
-        Ok((hashed.digest, hashed.size))
-    }
-}
-
-impl<S: Deref<Target = Session>> Drop for SessionBlobWriter<S> {
-    fn drop(&mut self) {
-        if let Some((name, _)) = &self.file
-            && let Err(error) = self.session.folder.remove_file(name)
-        {
-            tracing::warn!("an unfinished blob was left behind: {error}");
-        }
     }
 }
 
@@ -500,11 +454,13 @@ impl DirectoryService for Session {
         let digest = Digest::of(&encoded);
         let key = digest.as_bytes();
         if !self.knows(Kind::Directory, key)? {
-            let mut state = self.state.lock();
-            let segment = state.segment(&self.folder)?;
-            let offset = segment.meta.append(Tag::Directory, key, &[&encoded])?;
-            let place = Place::Pack { offset };
-            segment.insert(Kind::Directory, *key, place, encoded.len() as u64, 0);
+            self.write(|state| {
+                let segment = state.segment(&self.folder)?;
+                let offset = segment.meta.append(Tag::Directory, key, &[&encoded])?;
+                let place = Place::Pack { offset };
+                segment.insert(Kind::Directory, *key, place, encoded.len() as u64, 0);
+                Ok(())
+            })?;
             self.engine.mended(Kind::Directory, key);
         }
         Ok(digest)

@@ -19,6 +19,8 @@ use crate::Error;
 /// File systems stamp changes with a coarse clock: a folder that changed less
 /// than this before it was listed may have changed again unnoticed.
 const SETTLING: Duration = Duration::from_millis(100);
+/// The same for a file system that counts whole seconds, or even two.
+const SETTLING_SECONDS: Duration = Duration::from_millis(2100);
 
 /// How often a listing is tried anew when indexes vanish between the listing
 /// and their opening. Each time, a merge by another process was finished.
@@ -107,6 +109,9 @@ impl Snapshot {
         for index in &self.indexes {
             match index.get(kind, key) {
                 Ok(None) => {}
+                Ok(Some(_)) if kind == Kind::Record && self.is_damaged_after(index) => {
+                    return self.check_whole().map(|()| None);
+                }
                 Ok(Some(entry)) => return Ok(Some(entry)),
                 Err(error) if kind == Kind::Record => return Err(error),
                 Err(error) => failure = Some(error),
@@ -116,6 +121,14 @@ impl Snapshot {
             Some(error) => Err(error),
             None => self.check_whole().map(|()| None),
         }
+    }
+
+    /// Whether an index that is newer than this one could not be opened.
+    fn is_damaged_after(&self, index: &Index) -> bool {
+        // In one folder, names begin with the sequence number.
+        self.damaged
+            .iter()
+            .any(|(path, _)| path.as_path() > index.path())
     }
 
     /// Fails if an index could not be opened.
@@ -147,7 +160,11 @@ fn is_settled(stamp: Timespec) -> bool {
     let changed = u64::try_from(stamp.tv_sec)
         .map(|secs| Duration::new(secs, stamp.tv_nsec as u32))
         .unwrap_or_default();
-    now.is_ok_and(|now| now > changed + SETTLING)
+    let settling = match stamp.tv_nsec {
+        0 => SETTLING_SECONDS,
+        _ => SETTLING,
+    };
+    now.is_ok_and(|now| now > changed + settling)
 }
 
 /// Merges indexes, newest first, into one sequence in which each object occurs

@@ -352,7 +352,7 @@ fn what_is_no_store_or_a_newer_one_is_refused() {
     fs::write(dir.path().join("something"), b"").unwrap();
     assert!(matches!(
         open(dir.path(), true),
-        Err(Error::NotAStore { .. })
+        Err(Error::NotEmpty { .. })
     ));
     open(&absent, true).unwrap();
     fs::write(absent.join("FORMAT"), "tvix-store-mount store, format 2\n").unwrap();
@@ -432,5 +432,97 @@ fn a_discarded_object_is_stored_again() {
         assert_eq!(read(&*other, blob.digest()), bytes);
         BlobService::flush(&*other).unwrap();
         assert_eq!(read(&*store(dir.path()), blob.digest()), bytes);
+    }
+}
+
+/// Runs `act` while no file can grow beyond `limit` bytes.
+fn with_file_limit<T>(limit: u64, act: impl FnOnce() -> T) -> T {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let old = getrlimit(Resource::Fsize);
+    let new = Rlimit {
+        current: Some(limit),
+        maximum: old.maximum,
+    };
+    setrlimit(Resource::Fsize, new).unwrap();
+    let result = act();
+    setrlimit(Resource::Fsize, old).unwrap();
+    result
+}
+
+/// In a process of its own: a limit and a signal's disposition are the
+/// process's.
+#[test]
+fn a_session_takes_nothing_after_a_failed_write() {
+    const CHILD: &str = "CASTORE_TEST_FILE_LIMIT";
+    if std::env::var_os(CHILD).is_none() {
+        let name = "local::tests::a_session_takes_nothing_after_a_failed_write";
+        let status = std::process::Command::new("/bin/sh")
+            // Without SIGXFSZ a write past the limit fails with EFBIG.
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(CHILD, "1")
+            .status();
+        assert!(status.unwrap().success());
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let first = store(dir.path());
+    let session = first.begin().unwrap();
+    let blobs: Vec<_> = (0..20).map(|seed| content(seed, 200_000)).collect();
+    BlobService::put(&session, &HashedBlob::new(&blobs[0])).unwrap();
+    let failed = with_file_limit(300_000, || {
+        (blobs[1..10].iter())
+            .any(|bytes| BlobService::put(&session, &HashedBlob::new(bytes)).is_err())
+    });
+    assert!(failed);
+    assert!(BlobService::put(&session, &HashedBlob::new(&blobs[11])).is_err());
+    assert!(session.commit().is_err());
+    assert_eq!(first.statistics().unwrap(), Statistics::default());
+    // Puts without a session of one's own go on in a new one.
+    with_file_limit(300_000, || {
+        for bytes in &blobs[1..10] {
+            let _ = BlobService::put(&*first, &HashedBlob::new(bytes));
+        }
+    });
+    for bytes in &blobs[10..] {
+        BlobService::put(&*first, &HashedBlob::new(bytes)).unwrap();
+    }
+    BlobService::flush(&*first).unwrap();
+    for bytes in &blobs[10..] {
+        assert_eq!(read(&*store(dir.path()), &Digest::of(bytes)), *bytes);
+    }
+    check_is_clean(&first);
+}
+
+#[test]
+fn a_blob_whose_bytes_are_gone_is_stored_again_and_found_by_who_has_the_store_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let reader = store(dir.path());
+    for size in [100, 1 << 20] {
+        let bytes = content(7, size);
+        let blob = HashedBlob::new(&bytes);
+        let writer = store(dir.path());
+        BlobService::put(&*writer, &blob).unwrap();
+        BlobService::flush(&*writer).unwrap();
+        assert_eq!(read(&*reader, blob.digest()), bytes);
+        let entry = writer.engine.entry(Kind::Blob, blob.digest().as_bytes());
+        let entry = entry.unwrap().unwrap();
+        let lost = match entry.place {
+            entry::Place::Pack { .. } => format!("packs/{}.blobs", entry.pack),
+            entry::Place::File => {
+                let shard = session::blob_shard(blob.digest());
+                format!("blobs/{shard}/{}", blob.digest())
+            }
+        };
+        let file = fs::File::options().write(true).open(dir.path().join(lost));
+        file.unwrap().set_len(50).unwrap();
+        let damaged = BlobService::open(&*reader, blob.digest()).unwrap();
+        let mut buf = vec![0; size];
+        assert!(damaged.is_none_or(|blob| blob.read_at(&mut buf, 0).is_err()));
+        let writer = store(dir.path());
+        BlobService::put(&*writer, &blob).unwrap();
+        BlobService::flush(&*writer).unwrap();
+        assert_eq!(read(&*reader, blob.digest()), bytes);
     }
 }

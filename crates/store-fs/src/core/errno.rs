@@ -39,6 +39,7 @@ fn of_store(error: &Error) -> i32 {
         | Error::Damaged { .. }
         | Error::Directory { .. }
         | Error::NotAStore { .. }
+        | Error::NotEmpty { .. }
         | Error::NewerFormat { .. }
         | Error::ReadOnly { .. }
         | Error::Backend { .. } => libc::EIO,

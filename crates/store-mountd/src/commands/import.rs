@@ -66,6 +66,11 @@ pub(crate) struct Import {
     /// Import store paths even if some that they refer to are not in the store.
     #[arg(long)]
     allow_missing_references: bool,
+
+    /// Verify all contents of the store paths, those that are in the store
+    /// already too, and store anew what is damaged.
+    #[arg(long)]
+    repair: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -78,6 +83,8 @@ Examples:
   From a binary cache made by `nix copy --to file:///srv/cache`:
     store-mountd import --from nix+file:///srv/cache --trusted-public-key KEY \\
         --closure /nix/store/HASH-NAME
+  A path that `verify` found damaged, from where it came from:
+    store-mountd import --repair ./website
   From the store of another root, without Nix:
     store-mountd import --registration ./registration /mnt/nix/store/HASH-NAME";
 

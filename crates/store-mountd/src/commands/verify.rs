@@ -25,7 +25,7 @@ use crate::{
 /// it, and that what it refers to is there. With PATH, these paths only.
 ///
 /// Each damage is a line on standard output, with store path, file and digest
-/// where they are known. Exit status: 0 if all is sound, 1 if something is
+/// where they are known. `import --repair` of the same paths mends it. Exit status: 0 if all is sound, 1 if something is
 /// damaged, 2 if that could not be told.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {

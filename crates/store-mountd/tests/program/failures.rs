@@ -35,7 +35,8 @@ fn what_is_no_store_is_said_to_be_none() {
     // A directory of somebody else's is not made one.
     plant(&place.store());
     let error = place.fail(["import", "/etc/hostname"]);
-    assert!(error.contains("is not a store"), "{error}");
+    assert!(error.contains("is no store"), "{error}");
+    assert!(error.contains("Choose an empty directory"), "{error}");
 }
 
 #[test]

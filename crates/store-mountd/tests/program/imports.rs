@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    harness::{Place, base_name, golden, plant, succeed},
+    harness::{Place, base_name, fail, golden, plant, said, succeed},
     nar,
 };
 
@@ -248,4 +248,38 @@ fn contents_that_nix_did_not_know_are_refused() {
         "{listed}"
     );
     place.run(["verify"]);
+}
+
+#[test]
+fn damage_is_mended_by_an_import() {
+    let place = Place::new();
+    let tree = place.path("tree");
+    plant(&tree);
+    let name = place.import(&tree);
+    let packs = fs::read_dir(place.store().join("packs")).unwrap();
+    let blobs = packs
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension() == Some(OsStr::new("blobs")))
+        .unwrap();
+    let mut bytes = fs::read(&blobs).unwrap();
+    let at = bytes.windows(8).position(|bytes| bytes == b"echo run");
+    bytes[at.unwrap()] ^= 1;
+    fs::remove_file(&blobs).unwrap();
+    fs::write(&blobs, bytes).unwrap();
+
+    // Without being asked to, nobody looks.
+    assert_eq!(place.import(&tree), name);
+    let output = place.command(["verify"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let mut export = place.command(["export", &name, "--to"]);
+    let error = fail(export.arg(place.path("copy")));
+    assert!(error.contains("--repair"), "{error}");
+
+    let repair = ["import".as_ref(), "--repair".as_ref(), tree.as_os_str()];
+    let output = place.command(repair).output().unwrap();
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("bin/run") && said.contains(&name), "{said}");
+    place.run(["verify"]);
+    assert_eq!(place.run(repair).trim_end(), format!("/nix/store/{name}"));
 }

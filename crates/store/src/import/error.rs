@@ -84,6 +84,13 @@ pub enum ImportError {
         /// What it refers to.
         missing: Vec<StorePath>,
     },
+    /// What the store had of the path was damaged, and is so after it was
+    /// stored anew.
+    #[error("{store_path} was stored anew, and is still damaged: the disk may be failing")]
+    NotMended {
+        /// The path.
+        store_path: StorePath,
+    },
     /// The path could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),

@@ -1,28 +1,48 @@
-//! Finding everything that is damaged in one path.
+//! Finding everything that is damaged in one tree.
+
+use std::sync::Arc;
 
 use castore::{
     BlobService, Digest, Directory, DirectoryService, Error, Node, Object, PathComponent,
-    local::LocalStore,
 };
-use std::sync::Arc;
 
-use super::Damage;
-use crate::{PathInfo, nar::BUFFER_LEN, tree_path};
+use crate::{nar::BUFFER_LEN, tree_path};
 
-/// Reads all contents of a path and reports whatever cannot be read.
-pub(super) fn contents(store: &LocalStore, info: &PathInfo, report: &(dyn Fn(Damage) + Sync)) {
+/// What is wrong with the contents of a node.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Problem {
+    /// They are damaged or missing.
+    #[error(transparent)]
+    Read(Error),
+    /// The blob is not as long as the node says.
+    #[error("the blob has {found} bytes, the directory says {expected}")]
+    Size { found: u64, expected: u64 },
+}
+
+/// Reads all contents of the tree at `root`, and calls `found` with each node
+/// that is damaged and its place in the tree.
+///
+/// # Errors
+/// If contents cannot be read for a reason other than damage.
+pub(crate) fn problems(
+    root: &Node,
+    blobs: &dyn BlobService,
+    directories: &dyn DirectoryService,
+    mut found: impl FnMut(&Node, String, Problem),
+) -> Result<(), Error> {
     let mut open: Vec<(Arc<Directory>, usize)> = Vec::new();
-    let mut next = Some(info.node.clone());
+    let mut next = Some(root.clone());
     while let Some(node) = next {
-        match check(store, &node) {
+        match check(blobs, directories, &node) {
             Ok(None) => {}
             Ok(Some(directory)) => open.push((directory, 0)),
-            Err(error) => {
+            Err(Problem::Read(error)) if !error.is_damage() => return Err(error),
+            Err(problem) => {
                 let names = (open.iter())
                     .filter_map(|(directory, next)| directory.entries().get(next.checked_sub(1)?))
                     .map(|entry| &entry.name);
                 let path = tree_path(names.map(PathComponent::as_bytes));
-                report(error.at(info, path));
+                found(&node, path, problem);
             }
         }
         next = None;
@@ -35,58 +55,36 @@ pub(super) fn contents(store: &LocalStore, info: &PathInfo, report: &(dyn Fn(Dam
             open.pop();
         }
     }
-}
-
-enum Problem {
-    Read(Error),
-    Size { found: u64, expected: u64 },
-}
-
-impl Problem {
-    fn at(self, info: &PathInfo, path: String) -> Damage {
-        let store_path = info.store_path.clone();
-        match self {
-            Self::Read(source) => Damage::Contents {
-                store_path,
-                path,
-                source,
-            },
-            Self::Size { found, expected } => Damage::Size {
-                store_path,
-                path,
-                found,
-                expected,
-            },
-        }
-    }
-}
-
-impl From<Error> for Problem {
-    fn from(error: Error) -> Self {
-        Self::Read(error)
-    }
+    Ok(())
 }
 
 /// Reads one node; a directory is returned.
-fn check(store: &LocalStore, node: &Node) -> Result<Option<Arc<Directory>>, Problem> {
+fn check(
+    blobs: &dyn BlobService,
+    directories: &dyn DirectoryService,
+    node: &Node,
+) -> Result<Option<Arc<Directory>>, Problem> {
     match node {
         Node::Directory { digest, .. } => {
-            let directory = DirectoryService::get(store, digest)?;
+            let directory = directories.get(digest).map_err(Problem::Read)?;
             let object = Object::Directory(*digest);
-            Ok(Some(directory.ok_or(Error::Missing { object })?))
+            directory
+                .map(Some)
+                .ok_or(Problem::Read(Error::Missing { object }))
         }
-        Node::File { digest, size, .. } => blob(store, digest, *size).map(|()| None),
+        Node::File { digest, size, .. } => blob(blobs, digest, *size).map(|()| None),
         Node::Symlink { .. } => Ok(None),
     }
 }
 
-fn blob(store: &LocalStore, digest: &Digest, expected: u64) -> Result<(), Problem> {
+fn blob(blobs: &dyn BlobService, digest: &Digest, expected: u64) -> Result<(), Problem> {
     let object = Object::Blob(*digest);
-    let blob = BlobService::open(store, digest)?.ok_or(Error::Missing { object })?;
+    let blob = blobs.open(digest).map_err(Problem::Read)?;
+    let blob = blob.ok_or(Problem::Read(Error::Missing { object }))?;
     let mut buffer = vec![0; BUFFER_LEN];
     let mut found = 0;
     loop {
-        match blob.read_at(&mut buffer, found)? {
+        match blob.read_at(&mut buffer, found).map_err(Problem::Read)? {
             0 => break,
             len => found += len as u64,
         }

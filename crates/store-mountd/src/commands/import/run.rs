@@ -48,6 +48,7 @@ pub(super) fn run(import: &Import, dir: &StoreDir, plan: Plan) -> Result<()> {
     let meter = start_meter(shown.clone(), plan.jobs.len());
     let options = Options {
         allow_missing_references: import.allow_missing_references,
+        repair: import.repair,
         progress: Some(&shown.tree),
         cancel: Some(&cancel),
     };
