@@ -17,7 +17,7 @@ use std::{
 };
 
 use castore::{
-    BlobService, Digest, DirectoryService, Node,
+    BlobService, DirectoryService, Node,
     import::{Progress, TreeObserver},
     local::{LocalStore, Session},
 };
@@ -301,58 +301,60 @@ impl<'a> Importer<'a> {
         Ok(self.discard_damaged(info)?.is_empty())
     }
 
+    /// Has what is [damaged](Self::damaged) of a path stored again when it is
+    /// put.
+    fn discard_damaged(&self, info: &PathInfo) -> Result<HashSet<Node>, crate::Error> {
+        let damaged = self.damaged(info)?;
+        for node in &damaged {
+            match node {
+                Node::Directory { digest, .. } => DirectoryService::discard(self.store, digest)?,
+                Node::File { digest, .. } => BlobService::discard(self.store, digest)?,
+                Node::Symlink { .. } => {}
+            }
+        }
+        Ok(damaged)
+    }
+
     /// Looks at a path's root, or with [`Options::repair`] at all of its
-    /// contents, and has the objects that are damaged stored again when they
-    /// are put. Answers which these are; the root, if all are sound but not
-    /// what is recorded.
-    fn discard_damaged(&self, info: &PathInfo) -> Result<HashSet<Digest>, crate::Error> {
+    /// contents. Answers what is damaged; the root, if all is sound but not what
+    /// is recorded.
+    fn damaged(&self, info: &PathInfo) -> Result<HashSet<Node>, crate::Error> {
         let (blobs, directories): (&dyn BlobService, &dyn DirectoryService) = match &self.batch {
             Some(Batch { session, .. }) => (session, session),
             None => (self.store, self.store),
         };
-        let mut damaged = Vec::new();
-        if self.options.repair {
-            match nar::digest(&info.node, blobs, directories) {
-                Ok(nar) if nar.sha256 == info.nar_sha256 && nar.size == info.nar_size => {}
-                Ok(_) | Err(RenderError::Write(_)) => damaged.push(info.node.clone()),
-                Err(RenderError::Read { .. } | RenderError::Size { .. }) => {
-                    problems(&info.node, blobs, directories, |node, path, problem| {
-                        tracing::warn!("{}: {path}: {problem}", info.store_path);
-                        damaged.push(node.clone());
-                    })?;
-                }
-            }
-        } else {
-            let root = match &info.node {
+        let root = || HashSet::from([info.node.clone()]);
+        if !self.options.repair {
+            let there = match &info.node {
                 Node::Directory { digest, .. } => directories.get(digest).map(|it| it.is_some()),
                 Node::File { digest, .. } => blobs.open(digest).map(|it| it.is_some()),
                 Node::Symlink { .. } => Ok(true),
             };
-            match root {
-                Ok(true) => {}
-                Ok(false) => damaged.push(info.node.clone()),
+            return match there {
+                Ok(true) => Ok(HashSet::new()),
+                Ok(false) => Ok(root()),
                 Err(error) if error.is_damage() => {
                     tracing::warn!("{}: {error}", info.store_path);
-                    damaged.push(info.node.clone());
+                    Ok(root())
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => Err(error.into()),
+            };
+        }
+        match nar::digest(&info.node, blobs, directories) {
+            Ok(nar) if nar.sha256 == info.nar_sha256 && nar.size == info.nar_size => {
+                Ok(HashSet::new())
+            }
+            Ok(_) | Err(RenderError::Write(_)) => Ok(root()),
+            Err(RenderError::Read { source, .. }) if !source.is_damage() => Err(source.into()),
+            Err(RenderError::Read { .. } | RenderError::Size { .. }) => {
+                let mut damaged = HashSet::new();
+                problems(&info.node, blobs, directories, |node, path, problem| {
+                    tracing::warn!("{}: {path}: {problem}", info.store_path);
+                    damaged.insert(node.clone());
+                })?;
+                Ok(damaged)
             }
         }
-        let mut digests = HashSet::new();
-        for node in damaged {
-            digests.extend(match node {
-                Node::Directory { digest, .. } => {
-                    DirectoryService::discard(self.store, &digest)?;
-                    Some(digest)
-                }
-                Node::File { digest, .. } => {
-                    BlobService::discard(self.store, &digest)?;
-                    Some(digest)
-                }
-                Node::Symlink { .. } => None,
-            });
-        }
-        Ok(digests)
     }
 
     /// Adds those that are new to a path that is there.

@@ -25,8 +25,9 @@ use crate::{
 /// it, and that what it refers to is there. With PATH, these paths only.
 ///
 /// Each damage is a line on standard output, with store path, file and digest
-/// where they are known. `import --repair` of the same paths mends it. Exit status: 0 if all is sound, 1 if something is
-/// damaged, 2 if that could not be told.
+/// where they are known; `import --repair` of the store path mends it. Exit
+/// status: 0 if all is sound, 1 if something is damaged, 2 if that could not be
+/// told.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// Store paths. Without any, the whole store.
