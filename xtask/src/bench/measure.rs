@@ -114,8 +114,7 @@ fn table(rows: &[Row<'_>], samples: &[Vec<Sample>]) -> String {
     let unit = median(seconds(&samples[0]));
     for (row, samples) in rows.iter().zip(samples) {
         let times = seconds(samples);
-        let min = times.iter().copied().fold(f64::INFINITY, f64::min);
-        let max = times.iter().copied().fold(0.0, f64::max);
+        let (min, max) = spread(&times);
         let middle = median(times);
         let cpu = median(
             samples
@@ -145,6 +144,12 @@ fn cache_name(cache: Cache) -> &'static str {
         Cache::Cold => "cold",
         Cache::Warm => "warm",
     }
+}
+
+/// The least and the greatest.
+pub(super) fn spread(values: &[f64]) -> (f64, f64) {
+    let min = values.iter().copied().fold(f64::INFINITY, f64::min);
+    (min, values.iter().copied().fold(0.0, f64::max))
 }
 
 pub(super) fn median(mut values: Vec<f64>) -> f64 {

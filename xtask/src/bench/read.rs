@@ -1,6 +1,6 @@
 //! Reading a mounted tree against reading the same tree from ext4.
 
-use super::measure::{median, save};
+use super::measure::{median, save, spread};
 use super::subject::{self, Subject};
 use super::{Bench, tree, work};
 use crate::sys;
@@ -147,8 +147,7 @@ fn table(names: &[&str], samples: &[Vec<Vec<Sample>>]) -> String {
         let unit = median(seconds(&row[0]));
         for (name, samples) in names.iter().zip(row) {
             let ratios: Vec<_> = seconds(samples).iter().map(|time| time / unit).collect();
-            let min = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-            let max = ratios.iter().copied().fold(0.0, f64::max);
+            let (min, max) = spread(&ratios);
             let cpu = samples
                 .iter()
                 .map(|sample| sample.cpu.as_secs_f64())
