@@ -50,7 +50,7 @@ type Suite = fn(&Bench<'_>) -> Result<()>;
 
 const SUITES: &[(&str, Suite)] = &[("import", import::run), ("read", read::run)];
 
-/// The process that a suite measures: see [`work`].
+/// The process that a suite measures: see [`mod@work`].
 pub(crate) fn work(name: &str, tree: &Path, manifest: &Path) -> Result<()> {
     println!("{}", work::run(name, tree, manifest)?.as_nanos());
     Ok(())

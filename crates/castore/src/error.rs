@@ -89,8 +89,8 @@ pub enum Error {
     },
     /// The store was written by a newer program.
     #[error(
-        "the store {} has format version {found}, and this program knows versions up to {known}: \
-         use a newer store-mountd",
+        "the file FORMAT of the store {} says format version {found}, and this program knows \
+         versions up to {known}: use a newer store-mountd",
         path.display()
     )]
     NewerFormat {
