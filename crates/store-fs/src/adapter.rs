@@ -72,6 +72,10 @@ impl Adapter {
         let _ = self.opens.set(opens);
     }
 
+    pub(crate) fn filesystem(&self) -> &Filesystem {
+        &self.filesystem
+    }
+
     pub(crate) fn opens(&self) -> &Opens {
         self.opens.get_or_init(Opens::default)
     }

@@ -28,10 +28,12 @@ pub use listing::{DirEntry, OpenedDir};
 pub use place::MountPath;
 pub use read::FileId;
 pub use root::{Root, RootEntry, RootKey, Usage};
-pub use stats::{Op, Stats};
+pub(crate) use stats::CounterCells;
+pub use stats::{Counters, Op};
 pub use xattr::{BLOB_DIGEST_XATTR, DIRECTORY_DIGEST_XATTR};
 
-use self::{contents::Contents, root_listing::RootListings, stats::Counters, table::Table};
+use self::{contents::Contents, root_listing::RootListings, table::Table};
+use crate::state::{State, StateError};
 
 /// How a [`Filesystem`] behaves where there is a choice.
 #[derive(Debug, Clone)]
@@ -67,36 +69,67 @@ pub struct Filesystem {
     contents: Contents,
     table: Table,
     root_listings: RootListings,
-    counters: Counters,
+    state: Arc<State>,
     options: Options,
 }
 
 impl Filesystem {
-    /// A filesystem that nobody uses yet.
+    /// A filesystem that nobody uses yet, with a state of its own.
+    ///
+    /// # Panics
+    /// If the system has no memory or no descriptors left.
     pub fn new(
         root: Arc<dyn Root>,
         blobs: Arc<dyn BlobService>,
         directories: Arc<dyn DirectoryService>,
         options: Options,
     ) -> Self {
-        Self {
+        let state = State::new().map(Arc::new);
+        state
+            .and_then(|state| Self::with_state(root, blobs, directories, options, state))
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A filesystem that goes on with what the kernel refers to.
+    ///
+    /// # Errors
+    /// If the state contradicts itself, or cannot be mapped.
+    pub fn with_state(
+        root: Arc<dyn Root>,
+        blobs: Arc<dyn BlobService>,
+        directories: Arc<dyn DirectoryService>,
+        options: Options,
+        state: Arc<State>,
+    ) -> Result<Self, StateError> {
+        Ok(Self {
             root,
             contents: Contents::new(blobs, directories, &options),
             table: Table::new(),
             root_listings: RootListings::default(),
-            counters: Counters::default(),
+            state,
             options,
-        }
+        })
     }
 
     /// What was done so far, and how many nodes are referred to now.
-    pub fn stats(&self) -> Stats {
-        self.counters.snapshot(self.table.len())
+    pub fn stats(&self) -> Counters {
+        let mut counters = self.state.counters();
+        counters.nodes = self.table.len();
+        counters
+    }
+
+    /// What the next process needs to go on.
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+
+    fn counters(&self) -> &CounterCells {
+        &self.state.header().counters
     }
 
     /// Counts a request before it is handled.
     pub(crate) fn count(&self, op: Op) {
-        self.counters.add(op);
+        self.counters().add(op);
     }
 
     /// Numbers for statfs. Nothing is ever free, since nothing can be written.

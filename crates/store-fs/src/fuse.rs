@@ -24,6 +24,7 @@
 
 mod backing;
 mod data_path;
+mod fault;
 mod fusermount;
 mod handle;
 mod holders;
@@ -35,6 +36,7 @@ mod session;
 mod wire;
 
 pub use data_path::DataPath;
+pub use fault::{Effect, Fault, Moment, ParseFaultError};
 pub use handle::{MountHandle, UnmountError};
 pub use holders::Holder;
 pub use init::Readdirplus;

@@ -16,5 +16,10 @@ pub mod adapter;
 pub mod core;
 #[cfg(feature = "fuse")]
 pub mod fuse;
+mod state;
 
-pub use self::core::{Filesystem, FsError, Options, Root, RootEntry, RootKey, Usage};
+pub use self::{
+    adapter::Backing,
+    core::{Counters, Filesystem, FsError, Options, Root, RootEntry, RootKey, Usage},
+    state::{InFlight, STATE_VERSION, State, StateError},
+};

@@ -80,7 +80,7 @@ impl Filesystem {
     }
 
     pub(super) fn content_error(&self, slot: Slot, object: Object, source: Error) -> FsError {
-        self.counters.add_content_error();
+        self.counters().add_content_error();
         FsError::Content {
             path: self.path(slot),
             object,

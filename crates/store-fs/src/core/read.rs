@@ -102,7 +102,7 @@ impl Filesystem {
         if filled < len {
             return Err(self.size_error(slot, &node, offset + filled as u64));
         }
-        self.counters.add_read(len);
+        self.counters().add_read(len);
         if len >= DONE_WITH_MIN {
             blob.done_with(offset, len as u64);
         }
@@ -111,7 +111,7 @@ impl Filesystem {
 
     fn size_error(&self, slot: Slot, node: &Node, found: u64) -> FsError {
         self.contents.close_blob(&node.digest);
-        self.counters.add_content_error();
+        self.counters().add_content_error();
         FsError::Size {
             path: self.path(slot),
             digest: node.digest,

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A kind of request, as [`Stats`] counts them.
+/// A kind of request, as [`Counters`] counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Op {
@@ -39,22 +39,74 @@ pub enum Op {
 }
 
 impl Op {
-    const COUNT: usize = Self::Modify as usize + 1;
+    pub(crate) const COUNT: usize = Self::Modify as usize + 1;
+
+    /// All of them.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Lookup,
+        Self::Forget,
+        Self::Getattr,
+        Self::Readlink,
+        Self::Open,
+        Self::Read,
+        Self::Flush,
+        Self::Release,
+        Self::Opendir,
+        Self::Readdir,
+        Self::Readdirplus,
+        Self::Releasedir,
+        Self::Statfs,
+        Self::Getxattr,
+        Self::Listxattr,
+        Self::Modify,
+    ];
+
+    /// As a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lookup => "lookup",
+            Self::Forget => "forget",
+            Self::Getattr => "getattr",
+            Self::Readlink => "readlink",
+            Self::Open => "open",
+            Self::Read => "read",
+            Self::Flush => "flush",
+            Self::Release => "release",
+            Self::Opendir => "opendir",
+            Self::Readdir => "readdir",
+            Self::Readdirplus => "readdirplus",
+            Self::Releasedir => "releasedir",
+            Self::Statfs => "statfs",
+            Self::Getxattr => "getxattr",
+            Self::Listxattr => "listxattr",
+            Self::Modify => "modify",
+        }
+    }
 }
 
-/// What a [`Filesystem`](super::Filesystem) did so far.
+/// What a [`Filesystem`](super::Filesystem) did so far; with its
+/// [`State`](crate::State), by all processes that served it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stats {
+#[non_exhaustive]
+pub struct Counters {
     /// Nodes referred to now, the root not counted.
     pub nodes: usize,
     /// Bytes answered to reads.
     pub bytes_read: u64,
     /// Requests that failed for want of sound contents.
     pub content_errors: u64,
+    /// Directories that were wanted and kept in memory.
+    pub directory_hits: u64,
+    /// Directories that the store was asked for.
+    pub directory_misses: u64,
+    /// Blobs that were wanted and open.
+    pub blob_hits: u64,
+    /// Blobs that the store was asked for.
+    pub blob_misses: u64,
     requests: [u64; Op::COUNT],
 }
 
-impl Stats {
+impl Counters {
     /// Requests of one kind.
     pub fn of(&self, op: Op) -> u64 {
         self.requests[op as usize]
@@ -66,14 +118,24 @@ impl Stats {
     }
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    requests: [AtomicU64; Op::COUNT],
+/// The counters where they are counted: in the state.
+#[repr(C)]
+pub(crate) struct CounterCells {
+    requests: [AtomicU64; 32],
     bytes_read: AtomicU64,
     content_errors: AtomicU64,
+    directory_hits: AtomicU64,
+    directory_misses: AtomicU64,
+    blob_hits: AtomicU64,
+    blob_misses: AtomicU64,
+    _reserved: [AtomicU64; 26],
+    /// Of each shard of the table.
+    nodes: [AtomicU64; 16],
 }
 
-impl Counters {
+const _: () = assert!(Op::COUNT <= 32);
+
+impl CounterCells {
     pub(super) fn add(&self, op: Op) {
         self.requests[op as usize].fetch_add(1, Relaxed);
     }
@@ -86,11 +148,16 @@ impl Counters {
         self.content_errors.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn snapshot(&self, nodes: usize) -> Stats {
-        Stats {
-            nodes,
+    pub(crate) fn snapshot(&self) -> Counters {
+        let nodes: u64 = self.nodes.iter().map(|count| count.load(Relaxed)).sum();
+        Counters {
+            nodes: usize::try_from(nodes).unwrap_or(usize::MAX),
             bytes_read: self.bytes_read.load(Relaxed),
             content_errors: self.content_errors.load(Relaxed),
+            directory_hits: self.directory_hits.load(Relaxed),
+            directory_misses: self.directory_misses.load(Relaxed),
+            blob_hits: self.blob_hits.load(Relaxed),
+            blob_misses: self.blob_misses.load(Relaxed),
             requests: std::array::from_fn(|op| self.requests[op].load(Relaxed)),
         }
     }

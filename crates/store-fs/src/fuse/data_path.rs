@@ -3,6 +3,7 @@ use std::fmt;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::init::Offer;
+use crate::State;
 
 /// How the contents of files get to who reads them.
 ///
@@ -53,6 +54,16 @@ impl fmt::Display for DataPath {
             Self::Auto => "auto",
             Self::Cached => "cached",
             Self::Passthrough => "passthrough",
+        })
+    }
+}
+
+impl State {
+    /// How contents are read, once the connection is set up; never `Auto`.
+    pub fn data_path(&self) -> Option<DataPath> {
+        self.decided().map(|decided| match decided.passthrough {
+            true => DataPath::Passthrough,
+            false => DataPath::Cached,
         })
     }
 }

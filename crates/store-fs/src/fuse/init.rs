@@ -59,7 +59,10 @@ pub(super) fn wanted(readdirplus: Readdirplus) -> FsOptions {
 
 /// What the kernel can do, as its INIT says.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Offer(u64);
+pub(super) struct Offer {
+    minor: u32,
+    flags: u64,
+}
 
 /// Bits that `fuse-backend-rs` has no name for: FUSE_INIT_EXT and
 /// FUSE_PASSTHROUGH.
@@ -67,11 +70,19 @@ pub(super) const PASSTHROUGH: u64 = FsOptions::INIT_EXT.bits() | 1 << 37;
 
 impl Offer {
     pub(super) fn parse(request: &[u8]) -> Self {
-        Self(wire::init_flags(request).unwrap_or_default())
+        Self {
+            minor: wire::init_minor(request).unwrap_or_default(),
+            flags: wire::init_flags(request).unwrap_or_default(),
+        }
+    }
+
+    /// The kernel's version of the protocol.
+    pub(super) fn minor(&self) -> u32 {
+        self.minor
     }
 
     pub(super) fn passthrough(&self) -> bool {
-        self.0 & PASSTHROUGH == PASSTHROUGH
+        self.flags & PASSTHROUGH == PASSTHROUGH
     }
 
     /// Whether ENOSYS to OPEN is no error.
@@ -85,6 +96,6 @@ impl Offer {
     }
 
     fn has(&self, ability: FsOptions) -> bool {
-        self.0 & ability.bits() != 0
+        self.flags & ability.bits() != 0
     }
 }

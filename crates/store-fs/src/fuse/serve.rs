@@ -12,29 +12,47 @@ use fuse_backend_rs::api::server::Server;
 use parking_lot::{Condvar, Mutex};
 
 use self::worker::{Worker, message};
-use super::{DataPath, Readdirplus, init::wanted};
-use crate::{Filesystem, adapter::Adapter};
+use super::{DataPath, Fault, Readdirplus, init::wanted};
+use crate::{
+    Filesystem,
+    adapter::{Adapter, Backing},
+};
 
 /// How to serve.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
-    /// How many requests are handled at a time.
+    /// How many requests are handled at a time, as long as none of them has to
+    /// wait for long.
     pub threads: usize,
+    /// How many requests are handled at a time, those included that wait: for
+    /// each that does, another thread serves.
+    pub max_threads: usize,
     /// When listings bring nodes along.
     pub readdirplus: Readdirplus,
     /// How contents are read.
     pub data_path: DataPath,
+    /// Makes files known to the kernel; without it, this process does so by
+    /// itself if it may.
+    pub backing: Option<Arc<dyn Backing>>,
+    /// For tests: something bad that is to happen.
+    pub fault: Option<Fault>,
+    /// For tests: does without FUSE_NOTIFY_RESEND, as before Linux 6.9.
+    pub no_resend: bool,
 }
 
 impl Default for ServeOptions {
     /// Twice as many threads as there are processors, since some wait for the
-    /// store, but at least 4 and at most 16: each keeps up to 3 MiB of buffers.
+    /// store, but at least 4 and at most 16.
     fn default() -> Self {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         Self {
             threads: (2 * processors).clamp(4, 16),
+            max_threads: 2048,
             readdirplus: Readdirplus::default(),
             data_path: DataPath::default(),
+            backing: None,
+            fault: None,
+            no_resend: false,
         }
     }
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use store_fs::{
-    core::{Op, Stats},
+    core::{Counters, Op},
     fuse::DataPath,
 };
 
@@ -59,7 +59,7 @@ impl Package {
     fn assert<T>(&self, what: &str, budget: &[(Op, RangeInclusive<u64>)], act: impl FnOnce() -> T) {
         let before = self.fixture.stats();
         act();
-        let spent = |stats: &Stats, op| stats.of(op) - before.of(op);
+        let spent = |stats: &Counters, op| stats.of(op) - before.of(op);
         eventually("what was opened is released", || {
             let now = self.fixture.stats();
             spent(&now, Op::Open) == spent(&now, Op::Release)

@@ -14,7 +14,7 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use store_fs::{
     Filesystem, Options,
-    core::{Op, Stats},
+    core::{Counters, Op},
     fuse::{DataPath, MountOptions, Readdirplus, ServeOptions, Session},
 };
 use tempfile::TempDir;
@@ -92,7 +92,7 @@ impl Fixture {
         self.path().join(path)
     }
 
-    pub(crate) fn stats(&self) -> Stats {
+    pub(crate) fn stats(&self) -> Counters {
         self.filesystem.stats()
     }
 

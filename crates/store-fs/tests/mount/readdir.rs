@@ -8,7 +8,7 @@ use std::{
 use rustix::fs::{Dir, RawDir, SeekFrom, seek};
 use store_fs::{
     Options,
-    core::{Op, Stats},
+    core::{Counters, Op},
     fuse::Readdirplus,
 };
 
@@ -44,7 +44,7 @@ fn mount(store: Store, readdirplus: Readdirplus) -> Fixture {
     Fixture::mount(store, config)
 }
 
-fn used(stats: &Stats) -> (bool, bool) {
+fn used(stats: &Counters) -> (bool, bool) {
     (stats.of(Op::Readdir) > 0, stats.of(Op::Readdirplus) > 0)
 }
 
@@ -170,7 +170,7 @@ fn a_listing_in_the_store_is_asked_once() {
         &dir((0..500).map(|n| (format!("name-{n}"), file("x")))),
     );
     assert_all(&names(&fixture.at("pkg")), 500);
-    let listings = |stats: Stats| stats.of(Op::Readdir) + stats.of(Op::Readdirplus);
+    let listings = |stats: Counters| stats.of(Op::Readdir) + stats.of(Op::Readdirplus);
     let before = listings(fixture.stats());
     assert_all(&names(&fixture.at("pkg")), 500);
     assert_eq!(listings(fixture.stats()), before);

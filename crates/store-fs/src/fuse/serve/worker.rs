@@ -26,6 +26,7 @@ use crate::{
         init::{Offer, PASSTHROUGH},
         wire::{self, Header, OUT_HEADER, ReadIn},
     },
+    state::Decided,
 };
 
 /// The most that a request or a reply can have: 1 MiB of data, and what goes
@@ -141,9 +142,17 @@ impl Worker {
             true => Some(Box::new(BackingFiles::new(self.fd.try_clone()?)) as _),
             false => None,
         };
-        self.adapter.decide(Opens {
+        let decided = Decided {
+            passthrough,
+            has_resend: false,
             unasked_files: !passthrough && offer.unasked_files(),
             unasked_directories: offer.unasked_directories(),
+            minor: offer.minor(),
+        };
+        self.adapter.filesystem().state().decide(decided);
+        self.adapter.decide(Opens {
+            unasked_files: decided.unasked_files,
+            unasked_directories: decided.unasked_directories,
             backing,
         });
         if passthrough {
