@@ -3,9 +3,13 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
-use crate::{commands, open::StoreDir};
+use crate::{
+    commands,
+    config::{LogLevel, Settings},
+    open::StoreDir,
+};
 
 /// Serve a content-addressed Nix store as a filesystem.
 ///
@@ -29,17 +33,17 @@ pub(crate) struct Cli {
     )]
     store: Option<PathBuf>,
 
-    /// How much to log to standard error: off, error, warn, info, debug or
-    /// trace. RUST_LOG, if set, has precedence and can tell modules apart.
+    /// How much to log: off, error, warn, info, debug or trace, and without it
+    /// info. Logs go to the journal where standard error does, else to standard
+    /// error. RUST_LOG, if set, has precedence and can tell modules apart.
     #[arg(
         long,
         global = true,
         value_name = "LEVEL",
-        default_value = "info",
         hide_possible_values = true,
         help_heading = GLOBAL
     )]
-    pub(crate) log_level: LogLevel,
+    log_level: Option<LogLevel>,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -62,39 +66,11 @@ Examples:
 
 Each command explains itself: store-mountd COMMAND --help";
 
-/// How much to log.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum LogLevel {
-    /// Nothing.
-    Off,
-    /// What failed.
-    Error,
-    /// What may be wrong.
-    Warn,
-    /// What is done.
-    Info,
-    /// How it is done.
-    Debug,
-    /// Every request.
-    Trace,
-}
-
-impl LogLevel {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Mount(commands::mount::Mount),
+    Status(commands::status::Status),
+    CheckConfig(commands::check_config::CheckConfig),
     Import(commands::import::Import),
     Ls(commands::ls::Ls),
     Export(commands::export::Export),
@@ -117,10 +93,27 @@ impl Command {
 }
 
 impl Cli {
+    /// Reads what the command is configured by, if it is. Answers how much to
+    /// log.
+    pub(crate) fn configure(&mut self) -> Result<LogLevel> {
+        let flags = Settings {
+            store: self.store.clone(),
+            log_level: self.log_level,
+            ..Default::default()
+        };
+        let level = match &mut self.command {
+            Command::Mount(command) => command.configure(flags)?,
+            _ => self.log_level,
+        };
+        Ok(level.unwrap_or_default())
+    }
+
     pub(crate) fn run(self) -> Result<ExitCode> {
         let store = StoreDir::new(self.store);
         match self.command {
-            Command::Mount(command) => command.run(&store),
+            Command::Mount(command) => command.run(),
+            Command::Status(command) => command.run(),
+            Command::CheckConfig(command) => command.run(),
             Command::Import(command) => command.run(&store),
             Command::Ls(command) => command.run(&store),
             Command::Export(command) => command.run(&store),

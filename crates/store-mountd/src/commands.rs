@@ -1,5 +1,6 @@
 //! The subcommands, one in each file.
 
+pub(crate) mod check_config;
 pub(crate) mod completions;
 pub(crate) mod export;
 pub(crate) mod import;
@@ -8,4 +9,5 @@ pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod mount;
 pub(crate) mod registration;
+pub(crate) mod status;
 pub(crate) mod verify;

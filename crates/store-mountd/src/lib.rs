@@ -6,10 +6,34 @@
 
 mod cli;
 mod commands;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "for the supervisor, which is to come"
+)]
+mod config;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "for the supervisor, which is to come"
+)]
+mod confine;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "for the supervisor, which is to come"
+)]
+mod control;
 mod failure;
 mod limits;
 mod logging;
 mod meter;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "for the supervisor, which is to come"
+)]
+mod metrics;
 mod nix;
 mod open;
 mod place;
@@ -22,9 +46,9 @@ use clap::Parser as _;
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    if let Err(error) = logging::start(cli.log_level) {
-        eprintln!("store-mountd: {error:#}");
+    let mut cli = cli::Cli::parse();
+    if let Err(error) = cli.configure().and_then(logging::start) {
+        failure::print(&error);
         return ExitCode::FAILURE;
     }
     limits::raise_open_files();

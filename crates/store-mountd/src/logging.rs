@@ -1,23 +1,59 @@
-//! What goes to standard error.
+//! Where logs go: to the journal if standard error does, with fields of their
+//! own for what an operator searches by; else as text to standard error.
+//!
+//! | field | what |
+//! |---|---|
+//! | `STORE_PATH` | the entry of the mount's root that is concerned |
+//! | `FILE` | the file or directory, from the mount's root |
+//! | `DIGEST` | what could not be had |
+//! | `OPERATION` | what was asked |
+//! | `ERRNO` | what was answered |
+//! | `ERROR` | why |
 
-use std::io::{self, IsTerminal as _};
+mod journal;
+mod text;
+
+use std::{
+    io::{self, IsTerminal as _},
+    panic,
+};
 
 use anyhow::{Context as _, Result, anyhow};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
-use crate::cli::LogLevel;
+use self::{
+    journal::{Journal, Stream},
+    text::Text,
+};
+use crate::config::LogLevel;
 
+/// Starts logging. To be called before there are threads.
 pub(crate) fn start(level: LogLevel) -> Result<()> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => EnvFilter::try_new(&directives)
             .with_context(|| format!("RUST_LOG is '{directives}', which cannot be understood"))?,
         _ => EnvFilter::new(directives(level)),
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
+    let output: Box<dyn Layer<Registry> + Send + Sync> = if journal::has_stderr() {
+        log_panics();
+        Box::new(Journal::new(
+            fmt::layer()
+                .event_format(Text::PREFIXED)
+                .with_writer(|| Stream),
+        ))
+    } else {
+        let terminal = io::stderr().is_terminal();
+        Box::new(
+            fmt::layer()
+                .event_format(Text::TIMED)
+                .with_ansi(terminal)
+                .with_writer(io::stderr),
+        )
+    };
+    tracing_subscriber::registry()
+        .with(output.with_filter(filter))
         .try_init()
         .map_err(|error| anyhow!("cannot log: {error}"))
 }
@@ -31,4 +67,16 @@ fn directives(level: LogLevel) -> String {
             format!("{},fuse_backend_rs=off", level.as_str())
         }
     }
+}
+
+/// Standard error blocks when the journal does not read; the log does not.
+fn log_panics() {
+    panic::set_hook(Box::new(|info| {
+        let payload = info.payload();
+        let message = (payload.downcast_ref::<&str>().copied())
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("without a message");
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "panicked at {place}: {message}");
+    }));
 }

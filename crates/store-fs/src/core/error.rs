@@ -142,8 +142,8 @@ impl FsError {
         }
     }
 
-    /// Says it: errors of contents with the store path, the file and the
-    /// digest as fields of their own.
+    /// Says it: errors of contents with the store path, the file, the digest
+    /// and the number that is answered as fields of their own.
     pub fn log(&self, operation: &'static str, node: NodeId) {
         match self.level() {
             Level::Trace => tracing::trace!(operation, %node, error = %self, "refused"),
@@ -155,8 +155,9 @@ impl FsError {
                     store_path = path.map(MountPath::first).map(tracing::field::display),
                     file = path.map(tracing::field::display),
                     digest = digest.map(tracing::field::display),
+                    errno = self.errno(),
                     error = %self,
-                    "cannot serve contents",
+                    "cannot serve contents: {self}",
                 );
             }
         }

@@ -1,5 +1,5 @@
 use std::{
-    num::NonZero,
+    mem,
     path::PathBuf,
     process::ExitCode,
     sync::{Arc, mpsc},
@@ -7,18 +7,23 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use castore::local::{Integrity, LocalStore};
-use clap::{Args, ValueEnum};
+use castore::local::LocalStore;
+use clap::Args;
 use nix::sys::signal::Signal;
 use store_fs::{
     Filesystem,
     fuse::{
-        DataPath, End, MountHandle, MountOptions, ServeError, ServeOptions, Serving, Session,
-        UnmountError,
+        End, MountHandle, MountOptions, ServeError, ServeOptions, Serving, Session, UnmountError,
     },
 };
 
-use crate::{failure, open::StoreDir, root::StoreRoot, signals::Termination};
+use crate::{
+    config::{Config, LogLevel, Settings, SettingsFile},
+    failure,
+    open::StoreDir,
+    root::StoreRoot,
+    signals::Termination,
+};
 
 /// Serve the store on a directory until it is unmounted.
 ///
@@ -32,46 +37,16 @@ use crate::{failure, open::StoreDir, root::StoreRoot, signals::Termination};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Mount {
-    /// An empty directory.
-    #[arg(value_name = "MOUNTPOINT")]
-    mountpoint: PathBuf,
+    #[command(flatten)]
+    settings: Settings,
 
-    /// How well what is read is checked.
-    #[arg(long, value_name = "MODE", default_value = "on-read")]
-    integrity: IntegrityArg,
+    /// Take what no flag says from this file of settings.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 
-    /// How contents get to who reads them.
-    #[arg(long, value_name = "PATH", default_value = "auto")]
-    data_path: DataPathArg,
-
-    /// Let the top directory be listed. Without it, its entries are found by
-    /// name only, as many tools list /nix/store for no good reason.
-    #[arg(long)]
-    list_root: bool,
-
-    /// Let other users use the mount: the default for root. Others need
-    /// user_allow_other in /etc/fuse.conf.
-    #[arg(long, overrides_with = "no_allow_other")]
-    allow_other: bool,
-
-    /// Keep other users out, root included: the default for other users.
-    #[arg(long, overrides_with = "allow_other")]
-    no_allow_other: bool,
-
-    /// How many requests to handle at a time. Without it, twice as many as there
-    /// are processors, and at least four.
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZero<usize>>,
-
-    /// Show digests as extended attributes, at the cost of a request for each
-    /// file whose attributes a program asks for.
-    #[arg(long)]
-    xattrs: bool,
-
-    /// Mount even if the directory has entries, which the mount hides, or is a
-    /// mountpoint already.
-    #[arg(long)]
-    allow_nonempty: bool,
+    /// What flags and file come to.
+    #[arg(skip)]
+    configured: Option<Config>,
 }
 
 const EXAMPLES: &str = "\
@@ -79,52 +54,30 @@ Examples:
   store-mountd mount /mnt/store --list-root
   unshare --mount store-mountd mount /nix/store --allow-nonempty";
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum IntegrityArg {
-    /// Every byte is verified each time it is read from the store: damage gives
-    /// EIO, never wrong bytes.
-    OnRead,
-    /// Contents were verified when they were written and are again by `verify`;
-    /// damage in between can be read.
-    AtRest,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum DataPathArg {
-    /// What measures best: cached.
-    Auto,
-    /// Through the kernel's page cache, files opened without a request.
-    Cached,
-    /// Files of 256 KiB and more are read by the kernel itself. Needs Linux 6.9,
-    /// root, and the integrity mode at-rest.
-    Passthrough,
-}
-
-impl From<DataPathArg> for DataPath {
-    fn from(arg: DataPathArg) -> Self {
-        match arg {
-            DataPathArg::Auto => Self::Auto,
-            DataPathArg::Cached => Self::Cached,
-            DataPathArg::Passthrough => Self::Passthrough,
-        }
-    }
-}
-
 impl Mount {
-    pub(crate) fn run(self, dir: &StoreDir) -> Result<ExitCode> {
-        if let (DataPathArg::Passthrough, IntegrityArg::OnRead) = (self.data_path, self.integrity) {
-            bail!("--data-path passthrough reads around every check: it needs --integrity at-rest");
-        }
+    /// Answers how much to log.
+    pub(crate) fn configure(&mut self, globals: Settings) -> Result<Option<LogLevel>> {
+        let flags = mem::take(&mut self.settings).or(globals);
+        let (config, level) = match &self.config {
+            Some(path) => {
+                let file = SettingsFile::read(path)?;
+                let level = flags.log_level.or(file.settings.log_level);
+                (file.under(flags)?, level)
+            }
+            None => (flags.clone().resolve()?, flags.log_level),
+        };
+        self.configured = Some(config);
+        Ok(level)
+    }
+
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let config = self.configured.context("the mount is not configured")?;
         // First of all: every thread is to inherit it.
         let termination = Termination::block_with(&[Signal::SIGUSR1])?;
-        let integrity = match self.integrity {
-            IntegrityArg::OnRead => Integrity::OnRead,
-            IntegrityArg::AtRest => Integrity::AtRest,
-        };
-        let store = dir.open_with(integrity)?;
+        let store = StoreDir::new(config.store.clone()).open_with(config.integrity.into())?;
         let count = store.statistics()?.records;
-        let filesystem = self.filesystem(&store);
-        let session = self.start(filesystem.clone())?;
+        let filesystem = filesystem(&config, &store);
+        let session = start(&config, filesystem.clone())?;
         let mountpoint = session.mountpoint().to_owned();
         let (handle, serving) = session.into_parts();
         eprintln!(
@@ -135,39 +88,40 @@ impl Mount {
         );
         until_unmounted(handle, serving, termination, &filesystem)
     }
+}
 
-    fn filesystem(&self, store: &Arc<LocalStore>) -> Arc<Filesystem> {
-        let options = store_fs::Options {
-            list_root: self.list_root,
-            xattrs: self.xattrs,
-            ..Default::default()
-        };
-        let root = Arc::new(StoreRoot::new(store.clone()));
-        Arc::new(Filesystem::new(root, store.clone(), store.clone(), options))
-    }
+fn filesystem(config: &Config, store: &Arc<LocalStore>) -> Arc<Filesystem> {
+    let options = store_fs::Options {
+        list_root: config.list_root,
+        xattrs: config.xattrs,
+        directory_cache: config.directory_cache,
+        opened_blobs: config.opened_blobs,
+    };
+    let root = Arc::new(StoreRoot::new(store.clone()));
+    Arc::new(Filesystem::new(root, store.clone(), store.clone(), options))
+}
 
-    fn start(&self, filesystem: Arc<Filesystem>) -> Result<Session> {
-        let mut mount = MountOptions {
-            cover: self.allow_nonempty,
-            ..Default::default()
-        };
-        if self.allow_other || self.no_allow_other {
-            mount.allow_other = self.allow_other;
-        }
-        let mut serve = ServeOptions {
-            data_path: self.data_path.into(),
-            ..Default::default()
-        };
-        if let Some(threads) = self.threads {
-            serve.threads = threads.get();
-        }
-        Ok(Session::start(
-            &self.mountpoint,
-            filesystem,
-            &mount,
-            &serve,
-        )?)
+fn start(config: &Config, filesystem: Arc<Filesystem>) -> Result<Session> {
+    let mut mount = MountOptions {
+        cover: config.allow_nonempty,
+        ..Default::default()
+    };
+    if let Some(allow_other) = config.allow_other {
+        mount.allow_other = allow_other;
     }
+    let mut serve = ServeOptions {
+        data_path: config.data_path.into(),
+        ..Default::default()
+    };
+    if let Some(threads) = config.threads {
+        serve.threads = threads.get();
+    }
+    Ok(Session::start(
+        &config.mountpoint,
+        filesystem,
+        &mount,
+        &serve,
+    )?)
 }
 
 enum Event {

@@ -4,8 +4,10 @@ use std::{fs, process::Command};
 
 use crate::harness::{PROGRAM, Place, succeed};
 
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 11] = [
     "mount",
+    "status",
+    "check-config",
     "import",
     "ls",
     "export",

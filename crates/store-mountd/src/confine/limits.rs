@@ -1,0 +1,55 @@
+//! Limits, memory, and the kernel's opinion of who may be killed.
+
+use std::fs;
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use rustix::{
+    mm::{MlockAllFlags, mlockall},
+    thread::{CapabilitySet, capabilities},
+};
+
+/// Keeps the kernel from dumping this process, and those it starts, when it
+/// crashes.
+///
+/// A dump is taken before the process counts as ended, by a program that may be
+/// in the very mount: it would wait for the next worker, which waits for the
+/// end of this one. Of all limits 1 is the one that keeps the kernel from
+/// starting that program; 0 does not.
+pub(crate) fn no_core_dumps() {
+    let limited = getrlimit(Resource::RLIMIT_CORE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_CORE, hard.min(1), hard.min(1)));
+    if let Err(error) = limited {
+        tracing::warn!(%error, "a crash may be dumped, and hang for that");
+    }
+}
+
+/// Keeps memory of this process from being swapped out: what brings it back may
+/// be in the mount.
+///
+/// `exempt` says that the process keeps CAP_IPC_LOCK, if it has it. Without
+/// that, and with a limit, all that is allocated later would count, and fail.
+pub(crate) fn lock_memory(exempt: bool) {
+    let unlimited = getrlimit(Resource::RLIMIT_MEMLOCK).and_then(|(_, hard)| match hard {
+        RLIM_INFINITY => setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard),
+        _ => setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY),
+    });
+    let exempt = exempt
+        && capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    if let (Err(error), false) = (unlimited, exempt) {
+        tracing::debug!(%error, "memory is not locked");
+        return;
+    }
+    // As it comes to be used: the state is a large file that is mostly holes.
+    let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    if let Err(error) = mlockall(flags) {
+        tracing::debug!(%error, "memory is not locked");
+    }
+}
+
+/// Has the kernel spare this process, and those it starts, when memory is
+/// short.
+pub(crate) fn protect_from_oom() {
+    if let Err(error) = fs::write("/proc/self/oom_score_adj", "-1000") {
+        tracing::debug!(%error, "the kernel does not spare this process when memory is short");
+    }
+}
