@@ -48,6 +48,17 @@ pub(crate) struct SupervisorNeeds {
     pub(crate) fusermount: bool,
 }
 
+/// What a supervisor keeps: to unmount and to register files; to say who uses
+/// the mount; to end a worker, to lock memory, and to start a worker that can
+/// give up the rest.
+pub(crate) const SUPERVISOR_CAPABILITIES: CapabilitySet = CapabilitySet::SYS_ADMIN
+    .union(CapabilitySet::SYS_PTRACE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::IPC_LOCK)
+    .union(CapabilitySet::SYS_RESOURCE)
+    .union(CapabilitySet::SETPCAP);
+
 /// Confines a worker, which has all open that it needs and has no threads yet.
 pub(crate) fn worker(needs: &WorkerNeeds<'_>) -> Result<()> {
     worker_with(needs, &unknown_to_the_kernel())
@@ -79,19 +90,7 @@ pub(crate) fn supervisor(needs: &SupervisorNeeds) -> Result<()> {
         return Ok(());
     }
     require_one_thread()?;
-    capabilities::keep(
-        // To unmount, and to register files that are passed through.
-        CapabilitySet::SYS_ADMIN
-            // To say who uses the mount.
-            | CapabilitySet::SYS_PTRACE
-            | CapabilitySet::DAC_READ_SEARCH
-            // To end a worker, lock memory, and start a worker that gives up
-            // the rest.
-            | CapabilitySet::KILL
-            | CapabilitySet::IPC_LOCK
-            | CapabilitySet::SYS_RESOURCE
-            | CapabilitySet::SETPCAP,
-    )?;
+    capabilities::keep(SUPERVISOR_CAPABILITIES)?;
     rustix::thread::set_no_new_privs(true).context("cannot give up new privileges")?;
     syscalls::of_supervisor()?;
     Ok(())

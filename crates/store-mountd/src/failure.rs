@@ -81,7 +81,7 @@ fn hint_of_store(error: &castore::Error) -> Option<&'static str> {
         castore::Error::ReadOnly { .. } => Some(
             "Choose a store that you may write to with --store DIR, or become its owner or root.",
         ),
-        castore::Error::Io { source, .. } => hint_of_system(source),
+        castore::Error::Io { source, .. } => hint_of_store_system(source),
         castore::Error::NewerFormat { .. } | castore::Error::Backend { .. } => None,
     }
 }
@@ -105,7 +105,8 @@ fn hint_of_mount(error: &MountError) -> Option<&'static str> {
     }
 }
 
-fn hint_of_system(error: &io::Error) -> Option<&'static str> {
+/// The system refused the store something.
+fn hint_of_store_system(error: &io::Error) -> Option<&'static str> {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
             "The store is as it was before. Make room, or choose a store elsewhere with --store DIR.",
@@ -117,9 +118,36 @@ fn hint_of_system(error: &io::Error) -> Option<&'static str> {
     }
 }
 
+/// The system refused something else.
+fn hint_of_system(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some("Make room there, or choose another place.")
+        }
+        io::ErrorKind::PermissionDenied => Some("Run it as a user who may do this."),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use anyhow::{Context as _, anyhow};
+
+    #[test]
+    fn a_full_disk_is_the_stores_only_if_the_store_is_on_it() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let of_store = castore::Error::Io {
+            act: "write",
+            path: "/s".into(),
+            source: full(),
+        };
+        let hint = |error: anyhow::Error| super::hint(&error).unwrap();
+        assert!(hint(of_store.into()).contains("--store"));
+        let of_target = anyhow::Error::from(full()).context("cannot write /target");
+        assert!(!hint(of_target).contains("store"));
+    }
 
     #[test]
     fn causes_are_told_once() {

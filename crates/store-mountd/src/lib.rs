@@ -39,6 +39,8 @@ mod open;
 mod place;
 mod root;
 mod signals;
+#[cfg(test)]
+mod unit;
 
 use std::process::ExitCode;
 

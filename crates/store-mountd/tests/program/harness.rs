@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc::{self, Receiver},
@@ -128,10 +128,20 @@ pub(crate) struct Mount {
 impl Mount {
     /// Starts the command and returns when it says that it serves.
     pub(crate) fn start(command: &mut Command, mountpoint: PathBuf) -> Self {
+        command.stderr(Stdio::piped());
+        Self::start_with(command, mountpoint, |child| child.stderr.take().unwrap())
+    }
+
+    /// As `start`, where what the command says is read from something else.
+    pub(crate) fn start_with<R: Read + Send + 'static>(
+        command: &mut Command,
+        mountpoint: PathBuf,
+        says: impl FnOnce(&mut Child) -> R,
+    ) -> Self {
         require_fuse();
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.spawn().unwrap();
         let (lines, stderr) = mpsc::channel();
-        let pipe = child.stderr.take().unwrap();
+        let pipe = says(&mut child);
         thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 let _ = lines.send(line);

@@ -1,11 +1,13 @@
 //! The program as a user meets it: the real binary, real files, a real
 //! `/dev/fuse`.
 
+mod config;
 mod failures;
 mod golden;
 mod harness;
 mod help;
 mod imports;
+mod journal;
 mod mounts;
 mod nar;
 mod outputs;
