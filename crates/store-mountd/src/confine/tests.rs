@@ -16,13 +16,15 @@ use std::{
     panic,
     path::PathBuf,
     process::Command,
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
 
+use castore::local::LocalStore;
 use nix::{errno::Errno, sys::signal, unistd};
 use rustix::thread::capabilities;
+use store_fs::fuse;
 
 use super::*;
 
@@ -30,8 +32,13 @@ const CHILD: &str = "STORE_MOUNTD_CONFINED";
 
 /// Runs `body` in a process with one thread, with a store.
 fn in_child(test: &str, body: impl FnOnce(&Store)) {
+    alone(test, |store| with_one_thread(|| body(store)));
+}
+
+/// Runs `body` in a process that has no other test, with a store.
+fn alone(test: &str, body: impl FnOnce(&Store)) {
     if let Some(dir) = env::var_os(CHILD) {
-        return with_one_thread(|| body(&Store(dir.into())));
+        return body(&Store(dir.into()));
     }
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("store")).unwrap();
@@ -55,15 +62,27 @@ fn in_child(test: &str, body: impl FnOnce(&Store)) {
 
 /// The test harness has a thread of its own.
 fn with_one_thread(body: impl FnOnce()) {
+    beside(body, || {});
+}
+
+/// Runs `confined` in a process with one thread, and `free` in this one.
+fn beside(confined: impl FnOnce(), free: impl FnOnce()) {
     // SAFETY: no other thread of this process does anything but wait, so none
     // holds a lock that the new process will want.
     match unsafe { unistd::fork() }.unwrap() {
         unistd::ForkResult::Parent { child } => {
+            // Not here: it would keep what the other is to be the last to have.
+            drop(confined);
+            let freely = panic::catch_unwind(panic::AssertUnwindSafe(free));
+            if freely.is_err() {
+                signal::kill(child, signal::Signal::SIGKILL).unwrap();
+            }
             let ended = nix::sys::wait::waitpid(child, None).unwrap();
             assert_eq!(ended, nix::sys::wait::WaitStatus::Exited(child, 0));
+            assert!(freely.is_ok());
         }
         unistd::ForkResult::Child => {
-            let result = panic::catch_unwind(panic::AssertUnwindSafe(body));
+            let result = panic::catch_unwind(panic::AssertUnwindSafe(confined));
             // SAFETY: it ends the process, without what the harness would do.
             unsafe { libc::_exit(i32::from(result.is_err())) }
         }
@@ -299,5 +318,71 @@ fn locked_memory_is_still_to_be_had() {
         if geteuid().is_root() {
             assert!(!status.contains("VmLck:\t       0 kB"), "{status}");
         }
+    });
+}
+
+/// A file, a store that has it, and its name there.
+fn imported(store: &Store, name: &str, bytes: usize) -> (Arc<LocalStore>, PathBuf, String) {
+    let tree = store.path(name);
+    fs::create_dir(&tree).unwrap();
+    let contents: Vec<u8> = (0..bytes).map(|byte| (byte / 7) as u8).collect();
+    fs::write(tree.join("file"), contents).unwrap();
+    for number in 0..300 {
+        fs::write(tree.join(format!("small-{number}")), number.to_string()).unwrap();
+    }
+    let options = castore::local::Options {
+        integrity: castore::local::Integrity::OnRead,
+        create: true,
+    };
+    let local = LocalStore::open(&store.path("served"), &options).unwrap();
+    let options = store::import::Options::default();
+    let mut importer = store::import::Importer::new(&local, options);
+    let info = importer.tree(&tree, name).unwrap();
+    importer.commit().unwrap();
+    (local, tree, info.store_path.to_string())
+}
+
+/// The calls that are listed are all that serving makes; another one would end
+/// the process.
+#[test]
+fn a_confined_worker_serves() {
+    alone("a_confined_worker_serves", |store| {
+        let (local, tree, name) = imported(store, "first", 3_000_000);
+        let mountpoint = store.path("mnt");
+        fs::create_dir(&mountpoint).unwrap();
+        let mounted = fuse::mount(&mountpoint, &fuse::MountOptions::default()).unwrap();
+        let (device, mut handle) = (mounted.fd, mounted.handle);
+        let root = Arc::new(crate::root::StoreRoot::new(local.clone()));
+        let options = store_fs::Options::default();
+        let filesystem = store_fs::Filesystem::new(root, local.clone(), local, options);
+        let serve = move || {
+            let dir = File::open(store.path("served")).unwrap();
+            let needs = WorkerNeeds {
+                store: dir.as_fd(),
+                network: false,
+            };
+            worker_with(&needs, &SeccompAction::KillProcess).unwrap();
+            let options = fuse::ServeOptions::default();
+            let mut serving = fuse::serve(device, Arc::new(filesystem), &options).unwrap();
+            assert_eq!(serving.wait().unwrap(), fuse::End::Unmounted);
+        };
+        beside(serve, || {
+            let same = |tree: &std::path::Path, name: &str| {
+                let output = Command::new("diff")
+                    .args([
+                        "-r".as_ref(),
+                        tree.as_os_str(),
+                        mountpoint.join(name).as_os_str(),
+                    ])
+                    .output()
+                    .unwrap();
+                assert!(output.status.success(), "{output:?}");
+            };
+            same(&tree, &name);
+            // What was not there when it was confined.
+            let (_, tree, name) = imported(store, "second", 300_000);
+            same(&tree, &name);
+            handle.unmount().unwrap();
+        });
     });
 }

@@ -166,13 +166,20 @@ pub(super) const SERVING: &[c_long] = &[
     libc::SYS_arch_prctl,
 ];
 
-/// The same on all architectures; not all of libc's have them.
+// Not all of libc's targets have these.
 const SYS_FUTEX_WAITV: c_long = 449;
-
 #[cfg(target_arch = "x86_64")]
 const SYS_RSEQ: c_long = 334;
+#[cfg(target_arch = "x86_64")]
+const SYS_RENAMEAT: c_long = 264;
+#[cfg(target_arch = "x86_64")]
+const SYS_KEXEC_FILE_LOAD: c_long = 320;
 #[cfg(not(target_arch = "x86_64"))]
 const SYS_RSEQ: c_long = 293;
+#[cfg(not(target_arch = "x86_64"))]
+const SYS_RENAMEAT: c_long = 38;
+#[cfg(not(target_arch = "x86_64"))]
+const SYS_KEXEC_FILE_LOAD: c_long = 294;
 
 /// What makes and names sockets.
 pub(super) const NETWORK: &[c_long] = &[
@@ -211,8 +218,7 @@ pub(super) const CHANGING: &[c_long] = &[
     libc::SYS_rmdir,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_rename,
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    libc::SYS_renameat,
+    SYS_RENAMEAT,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_mkdir,
     #[cfg(target_arch = "x86_64")]
@@ -268,8 +274,7 @@ pub(super) const DANGEROUS: &[c_long] = &[
     libc::SYS_finit_module,
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    libc::SYS_kexec_file_load,
+    SYS_KEXEC_FILE_LOAD,
     libc::SYS_reboot,
     libc::SYS_swapon,
     libc::SYS_swapoff,
