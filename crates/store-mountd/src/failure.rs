@@ -4,6 +4,9 @@ use std::io;
 
 use store::import::ImportError;
 use store_fs::fuse::{MountError, StartError};
+use tracing::Level;
+
+use crate::logging;
 
 /// Whether nobody reads what the program prints any more, as in `… | head`.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
@@ -13,10 +16,11 @@ pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 /// Prints an error and what may help.
 pub(crate) fn print(error: &anyhow::Error) {
-    eprintln!("store-mountd: {}", message(error));
+    let mut text = format!("store-mountd: {}", message(error));
     if let Some(hint) = hint(error) {
-        eprintln!("{hint}");
+        text = format!("{text}\n{hint}");
     }
+    logging::say(Level::ERROR, &text);
 }
 
 /// The error with its causes. Some errors have their cause in their own text

@@ -14,11 +14,12 @@ mod journal;
 mod text;
 
 use std::{
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write as _},
     panic,
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use tracing::Level;
 use tracing_subscriber::{
     EnvFilter, Layer, Registry, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
@@ -56,6 +57,17 @@ pub(crate) fn start(level: LogLevel) -> Result<()> {
         .with(output.with_filter(filter))
         .try_init()
         .map_err(|error| anyhow!("cannot log: {error}"))
+}
+
+/// Says something to whoever started the program, whatever the log level is.
+/// As logging does, it does not wait for the journal.
+pub(crate) fn say(level: Level, text: &str) {
+    if journal::has_stderr() {
+        // What it does not take is lost.
+        let _ = Stream.write_all(text::prefixed(level, text).as_bytes());
+    } else {
+        eprintln!("{text}");
+    }
 }
 
 /// fuse-backend-rs calls each error that a request is answered with an error of

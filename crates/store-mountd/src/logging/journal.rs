@@ -8,6 +8,7 @@ use std::{
     io::{self, IsTerminal as _},
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     path::Path,
+    sync::OnceLock,
 };
 
 use rustix::{
@@ -29,15 +30,16 @@ const FACILITY: &str = "3";
 
 /// Whether standard error goes to the journal: systemd says which stream does.
 pub(super) fn has_stderr() -> bool {
-    let Ok(stream) = env::var("JOURNAL_STREAM") else {
-        return false;
-    };
-    let is_it = |(device, inode): (&str, &str)| {
-        let stderr = fstat(io::stderr()).ok()?;
-        Some(device.parse() == Ok(stderr.st_dev) && inode.parse() == Ok(stderr.st_ino))
-    };
-    let is_journal = stream.split_once(':').and_then(is_it).unwrap_or(false);
-    is_journal && !io::stderr().is_terminal()
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        let stream = env::var("JOURNAL_STREAM").unwrap_or_default();
+        let is_it = |(device, inode): (&str, &str)| {
+            let stderr = fstat(io::stderr()).ok()?;
+            Some(device.parse() == Ok(stderr.st_dev) && inode.parse() == Ok(stderr.st_ino))
+        };
+        let is_journal = stream.split_once(':').and_then(is_it).unwrap_or(false);
+        is_journal && !io::stderr().is_terminal()
+    })
 }
 
 /// Logs to the journal's socket, or, where it is not to be found, as lines to

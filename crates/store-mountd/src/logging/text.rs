@@ -62,6 +62,14 @@ where
     }
 }
 
+/// Lines with the priority before each.
+pub(super) fn prefixed(level: Level, text: &str) -> String {
+    let priority = priority(level);
+    text.lines()
+        .map(|line| format!("<{priority}>{line}\n"))
+        .collect()
+}
+
 /// As syslog(3) numbers them, and tracing-journald maps them.
 fn priority(level: Level) -> u8 {
     match level {
@@ -155,6 +163,11 @@ mod tests {
     fn an_event_is_one_line() {
         let line = logged(Text::PREFIXED, || tracing::info!(x = "1\n2", "a\nb"));
         assert_eq!(line, "<5>a / b x=1 / 2\n");
+    }
+
+    #[test]
+    fn each_line_has_its_priority() {
+        assert_eq!(prefixed(Level::ERROR, "a\nb"), "<3>a\n<3>b\n");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::ErrorKind,
+    io::{ErrorKind, Read as _},
     os::{
         fd::OwnedFd,
         unix::net::{UnixDatagram, UnixStream},
@@ -59,9 +59,7 @@ impl Fixture {
     fn mount(&self, journal: &str) -> Mount {
         let mountpoint = self.place.path("mnt");
         fs::create_dir(&mountpoint).unwrap();
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let theirs = OwnedFd::from(theirs);
-        let stream = nix::sys::stat::fstat(&theirs).unwrap();
+        let (ours, theirs, variable) = stream();
         let mut command = Command::new("unshare");
         command
             .args(["--mount", "sh", "-c", UNDER_JOURNAL, "sh", journal])
@@ -71,10 +69,7 @@ impl Fixture {
             .arg("mount")
             .arg(&mountpoint)
             .env_remove("RUST_LOG")
-            .env(
-                "JOURNAL_STREAM",
-                format!("{}:{}", stream.st_dev, stream.st_ino),
-            )
+            .env("JOURNAL_STREAM", variable)
             .stderr(theirs);
         Mount::start_with(&mut command, mountpoint, |_| ours)
     }
@@ -106,6 +101,15 @@ impl Fixture {
             }
         }
     }
+}
+
+/// A stream: the journal's end, the program's, and what tells it what that is.
+fn stream() -> (UnixStream, OwnedFd, String) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let theirs = OwnedFd::from(theirs);
+    let stat = nix::sys::stat::fstat(&theirs).unwrap();
+    let variable = format!("{}:{}", stat.st_dev, stat.st_ino);
+    (ours, theirs, variable)
 }
 
 /// The journal's native protocol: `NAME=VALUE\n`, or `NAME\n`, the length of
@@ -205,4 +209,18 @@ fn a_stream_that_is_not_the_journals_is_not_taken_for_it() {
         !said.contains("<3>") && said.contains("/nonexistent"),
         "{said}"
     );
+}
+
+#[test]
+fn why_a_mount_does_not_start_is_an_error_in_the_journal() {
+    let place = Place::new();
+    let (mut ours, theirs, variable) = stream();
+    let mut command = place.command(["mount", "/nonexistent"]);
+    command.env("JOURNAL_STREAM", variable).stderr(theirs);
+    assert_eq!(command.status().unwrap().code(), Some(1));
+    drop(command);
+    let mut said = String::new();
+    ours.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("<3>store-mountd: "), "{said}");
+    assert!(said.lines().all(|line| line.starts_with("<3>")), "{said}");
 }
