@@ -6,6 +6,7 @@
 //! (it works from the size), POLL, BMAP and locks (it keeps them itself).
 
 mod abi;
+pub(crate) mod grants;
 mod opens;
 
 use std::{
@@ -25,8 +26,13 @@ use fuse_backend_rs::{
 };
 
 pub use self::opens::Backing;
-use self::opens::OpenFiles;
-use crate::core::{self, FOREVER, Filesystem, FsError, Lookup, NodeId, Op, ROOT_ATTR_TTL};
+use self::{grants::Grant, opens::OpenFiles};
+use parking_lot::Mutex;
+
+use crate::{
+    StateError,
+    core::{self, FOREVER, Filesystem, FsError, Lookup, NodeId, Op, ROOT_ATTR_TTL},
+};
 
 /// A [`Filesystem`] as `fuse-backend-rs`' `Server` takes it.
 #[derive(Debug)]
@@ -35,6 +41,8 @@ pub struct Adapter {
     wanted: FsOptions,
     opens: OnceLock<Opens>,
     files: OpenFiles,
+    /// What backed files that were closed when another process died.
+    unused: Mutex<Vec<u32>>,
 }
 
 /// What is said when files and directories are opened. Unless the transport
@@ -48,7 +56,7 @@ pub struct Opens {
     /// the transport has to make it drop that of the root.
     pub unasked_directories: bool,
     /// Lets the kernel read files of the store by itself.
-    pub backing: Option<Box<dyn Backing>>,
+    pub backing: Option<Arc<dyn Backing>>,
 }
 
 /// Given to [`FileSystem::create`]'s caller.
@@ -56,20 +64,63 @@ type Created = (Entry, Option<u64>, OpenOptions, Option<u32>);
 
 impl Adapter {
     /// Serves `filesystem`, asking the kernel for those of the `wanted`
-    /// abilities that it has.
-    pub fn new(filesystem: Arc<Filesystem>, wanted: FsOptions) -> Self {
-        Self {
+    /// abilities that it has. Files that are open stay so.
+    ///
+    /// # Errors
+    /// If the filesystem's state contradicts itself.
+    pub fn new(filesystem: Arc<Filesystem>, wanted: FsOptions) -> Result<Self, StateError> {
+        let (files, unused) = OpenFiles::new(filesystem.state())?;
+        Ok(Self {
             filesystem,
             wanted,
             opens: OnceLock::new(),
-            files: OpenFiles::default(),
-        }
+            files,
+            unused: Mutex::new(unused),
+        })
     }
 
     /// Says what opens are answered, before the connection is set up. A second
     /// time it does nothing.
     pub fn decide(&self, opens: Opens) {
-        let _ = self.opens.set(opens);
+        let opens = self.opens.get_or_init(|| opens);
+        if let Some(backing) = &opens.backing {
+            for id in std::mem::take(&mut *self.unused.lock()) {
+                backing.unregister(id);
+            }
+        }
+    }
+
+    /// RELEASE.
+    pub(crate) fn close(&self, handle: u64) {
+        self.filesystem.count(Op::Release);
+        self.take_back(handle);
+    }
+
+    fn take_back(&self, handle: u64) {
+        if let Some(backing) = &self.opens().backing {
+            self.files.release(handle, &**backing);
+        }
+    }
+
+    /// FORGET, or part of BATCH_FORGET.
+    pub(crate) fn forget_node(&self, node: u64, count: u64) {
+        self.filesystem.forget(NodeId(node), count);
+    }
+
+    /// Counts a request before it is handled.
+    pub(crate) fn count(&self, op: Op) {
+        self.filesystem.count(op);
+    }
+
+    /// Takes back what this thread granted since [`grants::begin`]: the kernel
+    /// did not take the answer.
+    pub(crate) fn revoke(&self) {
+        for grant in grants::end() {
+            match grant {
+                Grant::Lookup(node) => self.filesystem.forget(node, 1),
+                Grant::Open(handle) => self.take_back(handle),
+            }
+        }
     }
 
     pub(crate) fn filesystem(&self) -> &Filesystem {
@@ -153,7 +204,10 @@ impl FileSystem for Adapter {
     fn lookup(&self, _: &Context, parent: u64, name: &CStr) -> io::Result<Entry> {
         self.call(Op::Lookup, "lookup", parent, |fs, parent| {
             Ok(match fs.lookup(parent, name.to_bytes())? {
-                Lookup::Found(found) => entry(&found),
+                Lookup::Found(found) => {
+                    grants::note(Grant::Lookup(found.node));
+                    entry(&found)
+                }
                 Lookup::Never => no_entry(FOREVER),
             })
         })
@@ -212,6 +266,7 @@ impl FileSystem for Adapter {
             };
             let find = || fs.backing_file(node);
             let opened = self.files.open(file, &**backing, find)?;
+            grants::note(Grant::Open(opened.handle));
             Ok(match opened.backing {
                 Some(id) => (Some(opened.handle), abi::PASSTHROUGH, Some(id)),
                 None => (Some(opened.handle), OpenOptions::KEEP_CACHE, None),
@@ -252,10 +307,7 @@ impl FileSystem for Adapter {
         _flock_release: bool,
         _lock_owner: Option<u64>,
     ) -> io::Result<()> {
-        self.filesystem.count(Op::Release);
-        if let Some(backing) = &self.opens().backing {
-            self.files.release(handle, &**backing);
-        }
+        self.close(handle);
         Ok(())
     }
 
@@ -311,7 +363,11 @@ impl FileSystem for Adapter {
         self.call(Op::Readdirplus, "readdirplus", inode, |fs, node| {
             fs.readdirplus(node, offset, &mut |line, found| {
                 let entry = found.map_or_else(|| no_entry(Duration::ZERO), entry);
-                fits(add_entry(dir_entry(line), entry), &mut failed)
+                let fits = fits(add_entry(dir_entry(line), entry), &mut failed);
+                if let Some(found) = found.filter(|_| fits) {
+                    grants::note(Grant::Lookup(found.node));
+                }
+                fits
             })
         })?;
         failed

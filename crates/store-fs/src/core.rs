@@ -104,7 +104,7 @@ impl Filesystem {
         Ok(Self {
             root,
             contents: Contents::new(blobs, directories, &options),
-            table: Table::new(),
+            table: Table::new(Arc::clone(&state))?,
             root_listings: RootListings::default(),
             state,
             options,
@@ -113,9 +113,7 @@ impl Filesystem {
 
     /// What was done so far, and how many nodes are referred to now.
     pub fn stats(&self) -> Counters {
-        let mut counters = self.state.counters();
-        counters.nodes = self.table.len();
-        counters
+        self.state.counters()
     }
 
     /// What the next process needs to go on.

@@ -14,6 +14,7 @@ pub(crate) mod desk;
 mod header;
 pub(crate) mod layout;
 pub(crate) mod map;
+pub(crate) mod opcodes;
 
 use std::{
     fmt, io,

@@ -20,7 +20,7 @@ impl FsError {
             Self::XattrsOff => libc::ENOSYS,
             Self::NoSuchXattr => libc::ENODATA,
             Self::Stale(_) | Self::ListingGone => libc::ESTALE,
-            Self::TooManyNodes => libc::ENFILE,
+            Self::TooManyNodes | Self::TooManyOpenFiles => libc::ENFILE,
             Self::Root { source } | Self::Top { source, .. } | Self::Content { source, .. } => {
                 of_store(source)
             }

@@ -46,6 +46,9 @@ pub enum FsError {
     /// There are as many nodes as numbers.
     #[error("too many nodes are in use")]
     TooManyNodes,
+    /// There are as many open files as can be told apart.
+    #[error("too many files are open")]
+    TooManyOpenFiles,
     /// The root could not say what it has.
     #[error("the mount's root cannot be read: {source}")]
     Root {
@@ -133,6 +136,7 @@ impl FsError {
             | Self::ListingGone => Level::Trace,
             Self::Stale(_) => Level::Warn,
             Self::TooManyNodes
+            | Self::TooManyOpenFiles
             | Self::Root { .. }
             | Self::Top { .. }
             | Self::Content { .. }

@@ -148,6 +148,11 @@ impl CounterCells {
         self.content_errors.fetch_add(1, Relaxed);
     }
 
+    /// Whoever holds the lock of the shard says how many nodes it has.
+    pub(super) fn set_nodes(&self, shard: usize, count: usize) {
+        self.nodes[shard].store(count as u64, Relaxed);
+    }
+
     pub(crate) fn snapshot(&self) -> Counters {
         let nodes: u64 = self.nodes.iter().map(|count| count.load(Relaxed)).sum();
         Counters {

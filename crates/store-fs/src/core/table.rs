@@ -2,7 +2,8 @@
 //!
 //! One record of 64 bytes per node, in an array whose index is the node's
 //! number. A record is plain data and the records refer to each other by
-//! number, so that the array can be handed from one process to the next.
+//! number: the array is in the [`State`], for the next process to go on with.
+//! Locks and the index are this process' own.
 //!
 //! Invariants:
 //!
@@ -13,20 +14,26 @@
 //!   pins its parent's; so the number in a record's place cannot come to mean
 //!   another directory, whatever order FORGETs are handled in, and the path of
 //!   every node can be told.
+//! - At any moment the records alone tell all: the next process makes the rest
+//!   from them. See [`resume`].
 //! - Lookup counts change under the read lock of the record's shard; records
 //!   come and go under the write lock. No two locks are held at once.
 
-mod chunk;
 mod record;
+mod records;
+mod resume;
 mod shard;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use castore::Digest;
 use parking_lot::RwLock;
 
-use self::shard::Shard;
+use self::{records::Records, shard::Shard};
 use super::{Kind, NodeId, RootKey};
+use crate::state::{State, StateError, layout};
 
 /// The index of a record. From the highest bit: chunk within the shard, shard,
 /// record within the chunk; thus chunk `i` of shard `s` is chunk `16 i + s` of
@@ -42,7 +49,8 @@ impl Slot {
     const SHARD_BITS: u32 = 4;
     const SHARDS: usize = 1 << Self::SHARD_BITS;
     const CHUNK_LEN: usize = 1 << Self::INDEX_BITS;
-    const CHUNKS: u32 = 1 << (u32::BITS - Self::INDEX_BITS - Self::SHARD_BITS);
+    /// Of a shard.
+    const CHUNKS: u32 = (layout::RECORDS / Self::CHUNK_LEN / Self::SHARDS) as u32;
 
     fn new(shard: usize, chunk: u32, index: usize) -> Self {
         Self(
@@ -76,7 +84,10 @@ impl TryFrom<NodeId> for Slot {
 
     fn try_from(node: NodeId) -> Result<Self, ()> {
         let slot = node.0.checked_sub(1).ok_or(())?;
-        u32::try_from(slot).map(Self).map_err(|_| ())
+        match u32::try_from(slot) {
+            Ok(slot) if (slot as usize) < layout::RECORDS => Ok(Self(slot)),
+            _ => Err(()),
+        }
     }
 }
 
@@ -117,10 +128,16 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new() -> Self {
-        Self {
-            shards: std::array::from_fn(|shard| RwLock::new(Shard::new(shard))),
-        }
+    /// Goes on with what is in the state.
+    pub(crate) fn new(state: Arc<State>) -> Result<Self, StateError> {
+        let records = Arc::new(Records::new(state)?);
+        let table = Self {
+            shards: std::array::from_fn(|shard| {
+                RwLock::new(Shard::new(shard, Arc::clone(&records)))
+            }),
+        };
+        resume::resume(&table, &records)?;
+        Ok(table)
     }
 
     /// How many nodes there are, the root not counted.
@@ -136,9 +153,7 @@ impl Table {
     /// Looks `node` up: finds or makes its record, and counts the lookup.
     pub(crate) fn intern(&self, node: &Node) -> Result<Slot, InternError> {
         let hash = shard::hash(node);
-        // hashbrown takes the bucket from the low bits and its tag from the
-        // highest seven.
-        let shard = &self.shards[(hash >> 40) as usize % Slot::SHARDS];
+        let shard = &self.shards[Shard::of(hash)];
         if let Some(slot) = shard.read().find(hash, node) {
             return Ok(slot);
         }

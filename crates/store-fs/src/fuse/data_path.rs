@@ -29,15 +29,16 @@ pub enum DataPath {
 }
 
 impl DataPath {
-    /// Decides for a connection; never answers `Auto`.
-    pub(super) fn decide(self, offer: &Offer) -> Self {
+    /// Decides for a connection, for which somebody else may make files known
+    /// to the kernel; never answers `Auto`.
+    pub(super) fn decide(self, offer: &Offer, has_backing: bool) -> Self {
         match self {
             Self::Auto | Self::Cached => Self::Cached,
             Self::Passthrough if !offer.passthrough() => {
                 tracing::warn!("this kernel cannot pass reads through: files are read by requests");
                 Self::Cached
             }
-            Self::Passthrough if !is_privileged() => {
+            Self::Passthrough if !has_backing && !is_privileged() => {
                 tracing::warn!(
                     "passing reads through needs CAP_SYS_ADMIN: files are read by requests"
                 );

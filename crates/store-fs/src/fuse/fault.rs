@@ -1,8 +1,16 @@
 //! Faults on purpose, for tests of what survives them.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
 
-use super::wire;
+use rustix::process::{Signal, getpid, kill_process};
+
+use crate::state::opcodes;
 
 /// What is to happen, at which moment of which request: for one,
 /// `kill:lookup:done` or, the third time only, `hang:read:taken:3`.
@@ -65,7 +73,7 @@ fn parse(text: &str) -> Option<Fault> {
         "hang" => Effect::Hang,
         _ => return None,
     };
-    let opcode = wire::opcode(parts.next()?)?;
+    let opcode = opcodes::opcode(parts.next()?)?;
     let moment = match parts.next()? {
         "taken" => Moment::Taken,
         "done" => Moment::Done,
@@ -95,8 +103,49 @@ impl fmt::Display for Fault {
             Moment::Done => "done",
             Moment::Answered => "answered",
         };
-        let operation = wire::operation(self.opcode);
+        let operation = opcodes::operation(self.opcode);
         write!(f, "{effect}:{operation}:{moment}:{}", self.count)
+    }
+}
+
+/// A fault, and how near it is.
+#[derive(Debug)]
+pub(super) struct Faults {
+    fault: Fault,
+    seen: AtomicU64,
+    hanging: AtomicBool,
+}
+
+impl Faults {
+    pub(super) fn new(fault: Fault) -> Self {
+        Self {
+            fault,
+            seen: AtomicU64::new(0),
+            hanging: AtomicBool::new(false),
+        }
+    }
+
+    /// A request got so far.
+    pub(super) fn at(&self, opcode: u32, moment: Moment) {
+        let Fault { effect, count, .. } = self.fault;
+        if (opcode, moment) == (self.fault.opcode, self.fault.moment)
+            && self.seen.fetch_add(1, Relaxed) + 1 == count
+        {
+            match effect {
+                Effect::Kill => {
+                    let _ = kill_process(getpid(), Signal::KILL);
+                }
+                Effect::Hang => self.hanging.store(true, Relaxed),
+            }
+        }
+        while self.is_hanging() {
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
+
+    /// Whether nothing is to be done any more.
+    pub(super) fn is_hanging(&self) -> bool {
+        self.hanging.load(Relaxed)
     }
 }
 

@@ -23,7 +23,7 @@
 //! | PASSTHROUGH, with INIT_EXT | as told | see [`DataPath`](super::DataPath); `fuse-backend-rs` does not know it |
 //! | FD_PASSTHROUGH | no | not a flag of Linux: its bit means something else there |
 //! | OVER_IO_URING | no | off unless a parameter of the kernel module says otherwise; it would save a system call for each request, but not the waking of a thread; not measured |
-//! | HAS_RESEND | no | nobody takes over a connection yet |
+//! | HAS_RESEND | yes | the next process asks for what this one did not answer; `fuse-backend-rs` does not know it |
 
 use fuse_backend_rs::abi::fuse_abi::FsOptions;
 
@@ -68,6 +68,9 @@ pub(super) struct Offer {
 /// FUSE_PASSTHROUGH.
 pub(super) const PASSTHROUGH: u64 = FsOptions::INIT_EXT.bits() | 1 << 37;
 
+/// FUSE_HAS_RESEND.
+pub(super) const RESEND: u64 = FsOptions::INIT_EXT.bits() | 1 << 39;
+
 impl Offer {
     pub(super) fn parse(request: &[u8]) -> Self {
         Self {
@@ -83,6 +86,11 @@ impl Offer {
 
     pub(super) fn passthrough(&self) -> bool {
         self.flags & PASSTHROUGH == PASSTHROUGH
+    }
+
+    /// Whether it can ask again what was not answered.
+    pub(super) fn resend(&self) -> bool {
+        self.flags & RESEND == RESEND
     }
 
     /// Whether ENOSYS to OPEN is no error.

@@ -1,21 +1,28 @@
+mod engine;
+mod interrupt;
+mod pool;
+mod released;
+mod resume;
 mod worker;
 
 use std::{
     io,
     os::fd::OwnedFd,
     sync::Arc,
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
-use fuse_backend_rs::api::server::Server;
-use parking_lot::{Condvar, Mutex};
-
-use self::worker::{Worker, message};
-use super::{DataPath, Fault, Readdirplus, init::wanted};
+use self::{
+    engine::{Engine, write_all},
+    pool::Pool,
+};
+use super::{DataPath, Fault, Readdirplus, init::wanted, wire};
 use crate::{
     Filesystem,
     adapter::{Adapter, Backing},
+    core::NodeId,
+    state::desk::Desks,
 };
 
 /// How to serve.
@@ -72,22 +79,17 @@ pub enum ServeError {
     /// `/dev/fuse` cannot be read.
     #[error("cannot read a request from /dev/fuse: {0}")]
     Read(#[from] io::Error),
+    /// It was said already why.
+    #[error("the connection ended before")]
+    Ended,
 }
 
 /// The threads that serve a connection. They end with the connection; dropping
 /// this does not end them.
 #[derive(Debug)]
 pub struct Serving {
-    shared: Arc<Shared>,
-    threads: Vec<JoinHandle<Result<End, ServeError>>>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    wanted: DataPath,
-    /// What was decided when the connection was set up.
-    decided: Mutex<Option<DataPath>>,
-    got_decided: Condvar,
+    /// `None` once the end was waited for.
+    pool: Option<Arc<Pool>>,
 }
 
 impl Serving {
@@ -95,72 +97,79 @@ impl Serving {
     /// whether it is.
     pub fn is_ready_within(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
-        let mut decided = self.shared.decided.lock();
-        while decided.is_none() {
-            let wait = (self.shared.got_decided).wait_until(&mut decided, deadline);
-            if wait.timed_out() {
-                return decided.is_some();
-            }
-        }
-        true
+        (self.engine()).is_some_and(|engine| engine.wait_decided(deadline))
     }
 
     /// How contents are read: what was chosen, or what could be had instead.
-    /// `None` until the connection is set up.
+    /// `None` until the connection is set up, and after its end.
     pub fn data_path(&self) -> Option<DataPath> {
-        *self.shared.decided.lock()
+        self.engine()?.decided()
+    }
+
+    /// Makes the kernel forget an entry of the mount's root, which is no more.
+    /// Who uses it keeps it. It waits for lookups in the root that are under
+    /// way.
+    ///
+    /// # Errors
+    /// If the kernel cannot be told, or the name is no name.
+    pub fn invalidate_entry(&self, name: &[u8]) -> io::Result<()> {
+        let Some(engine) = self.engine() else {
+            return Ok(());
+        };
+        let message = wire::invalidate_entry(NodeId::ROOT.0, name);
+        match write_all(&engine.fd, &message) {
+            // The kernel does not know it.
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Whether the connection ended.
     pub fn has_ended(&self) -> bool {
-        self.threads.iter().all(JoinHandle::is_finished)
+        self.pool.as_ref().is_none_or(|pool| pool.has_ended())
     }
 
-    /// Waits until the connection ends.
+    /// Waits until the connection ends. Threads that wait for the store then
+    /// are not waited for: nobody wants their answers.
     ///
     /// # Errors
-    /// If a thread ended for another reason.
+    /// If it ended for another reason than an unmount or abort.
     pub fn wait(&mut self) -> Result<End, ServeError> {
-        let mut result = Ok(End::Unmounted);
-        for thread in self.threads.drain(..) {
-            let ended = thread
-                .join()
-                .unwrap_or_else(|panic| Err(ServeError::Read(io::Error::other(message(&*panic)))));
-            match ended {
-                Ok(End::Unmounted) => {}
-                ended => result = ended,
-            }
+        match self.pool.take() {
+            Some(pool) => pool.wait(),
+            None => Err(ServeError::Ended),
         }
-        result
+    }
+
+    fn engine(&self) -> Option<&Engine> {
+        self.pool.as_ref().map(|pool| &**pool.engine())
     }
 }
 
 /// Serves the connection `fd`, that of a mount, on threads of its own.
 ///
+/// If the filesystem's state is that of a connection that is set up, goes on
+/// with that: nobody else must read from it any more. What was asked and not
+/// answered is answered now.
+///
 /// # Errors
-/// If the threads cannot be started.
+/// If the threads cannot be started, or the state contradicts itself.
 pub fn serve(
     fd: OwnedFd,
     filesystem: Arc<Filesystem>,
     options: &ServeOptions,
 ) -> io::Result<Serving> {
-    let adapter = Arc::new(Adapter::new(filesystem, wanted(options.readdirplus)));
-    let server = Arc::new(Server::new(Arc::clone(&adapter)));
-    let shared = Arc::new(Shared {
-        wanted: options.data_path,
-        decided: Mutex::new(None),
-        got_decided: Condvar::new(),
-    });
-    let mut threads = Vec::new();
-    for number in 0..options.threads.max(1) {
-        let worker = Worker {
-            fd: fd.try_clone()?,
-            adapter: Arc::clone(&adapter),
-            server: Arc::clone(&server),
-            shared: Arc::clone(&shared),
-        };
-        let name = format!("fuse-{number}");
-        threads.push(thread::Builder::new().name(name).spawn(|| worker.run())?);
-    }
-    Ok(Serving { shared, threads })
+    let adapter = Adapter::new(filesystem, wanted(options.readdirplus));
+    let adapter = adapter.map_err(io::Error::other)?;
+    let (desks, left) = Desks::new(adapter.filesystem().state()).map_err(io::Error::other)?;
+    let engine = Engine::new(fd, adapter, desks, options);
+    let left = match engine.state.decided() {
+        Some(decided) => {
+            engine.go_on(decided)?;
+            resume::resume(&engine, left, decided.has_resend && !options.no_resend)
+        }
+        None => Vec::new(),
+    };
+    let pool = Pool::start(engine, options.threads, options.max_threads, left)?;
+    Ok(Serving { pool: Some(pool) })
 }

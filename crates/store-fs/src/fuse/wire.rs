@@ -22,6 +22,7 @@ pub(super) struct Header {
     pub(super) opcode: u32,
     pub(super) unique: u64,
     pub(super) node: u64,
+    pub(super) pid: u32,
 }
 
 impl Header {
@@ -31,6 +32,8 @@ impl Header {
             opcode: u32_at(request, 4)?,
             unique: u64_at(request, 8)?,
             node: u64_at(request, 16)?,
+            // uid u32, gid u32
+            pid: u32_at(request, 32)?,
         })
     }
 
@@ -42,67 +45,6 @@ impl Header {
     pub(super) fn wants_reply(&self) -> bool {
         !(self.is(Opcode::Forget) || self.is(Opcode::BatchForget) || self.is(Opcode::NotifyReply))
     }
-}
-
-/// Kinds of requests, and their names in lower case.
-const OPERATIONS: [(u32, &str); 45] = [
-    (1, "lookup"),
-    (2, "forget"),
-    (3, "getattr"),
-    (4, "setattr"),
-    (5, "readlink"),
-    (6, "symlink"),
-    (8, "mknod"),
-    (9, "mkdir"),
-    (10, "unlink"),
-    (11, "rmdir"),
-    (12, "rename"),
-    (13, "link"),
-    (14, "open"),
-    (15, "read"),
-    (16, "write"),
-    (17, "statfs"),
-    (18, "release"),
-    (20, "fsync"),
-    (21, "setxattr"),
-    (22, "getxattr"),
-    (23, "listxattr"),
-    (24, "removexattr"),
-    (25, "flush"),
-    (26, "init"),
-    (27, "opendir"),
-    (28, "readdir"),
-    (29, "releasedir"),
-    (30, "fsyncdir"),
-    (31, "getlk"),
-    (32, "setlk"),
-    (33, "setlkw"),
-    (34, "access"),
-    (35, "create"),
-    (36, "interrupt"),
-    (37, "bmap"),
-    (38, "destroy"),
-    (39, "ioctl"),
-    (40, "poll"),
-    (41, "notify_reply"),
-    (42, "batch_forget"),
-    (43, "fallocate"),
-    (44, "readdirplus"),
-    (45, "rename2"),
-    (46, "lseek"),
-    (47, "copy_file_range"),
-];
-
-/// The name of a kind of request.
-pub(crate) fn operation(opcode: u32) -> &'static str {
-    let found = OPERATIONS.iter().find(|(known, _)| *known == opcode);
-    found.map_or("unknown", |(_, name)| name)
-}
-
-/// The kind of request with that name.
-pub(super) fn opcode(operation: &str) -> Option<u32> {
-    let found = OPERATIONS.iter().find(|(_, name)| *name == operation);
-    found.map(|(opcode, _)| *opcode)
 }
 
 /// The body of READ, and of READDIR and READDIRPLUS.
@@ -136,12 +78,13 @@ pub(super) fn init_flags(request: &[u8]) -> Option<u64> {
     Some(low | high << 32)
 }
 
-/// Sets flags and the depth of file systems below in a reply to INIT, if it is
-/// one that sets the connection up.
-pub(super) fn amend_init(reply: &mut [u8], flags: u64, max_stack_depth: u32) {
+/// Sets what `fuse-backend-rs` does not know in a reply to INIT, if it is one
+/// that sets the connection up.
+pub(super) fn amend_init(reply: &mut [u8], flags: u64, max_write: u32, max_stack_depth: u32) {
     // major, minor, max_readahead, flags, 2 × u16, max_write, time_gran,
     // 2 × u16, flags2, max_stack_depth, …
     const FLAGS: usize = OUT_HEADER + 12;
+    const MAX_WRITE: usize = OUT_HEADER + 20;
     const FLAGS2: usize = OUT_HEADER + 32;
     const DEPTH: usize = OUT_HEADER + 36;
     let (Some(low), Some(high)) = (u32_at(reply, FLAGS), u32_at(reply, FLAGS2)) else {
@@ -152,6 +95,7 @@ pub(super) fn amend_init(reply: &mut [u8], flags: u64, max_stack_depth: u32) {
     }
     let set = u64::from(low) | u64::from(high) << 32 | flags;
     reply[FLAGS..][..4].copy_from_slice(&(set as u32).to_ne_bytes());
+    reply[MAX_WRITE..][..4].copy_from_slice(&max_write.to_ne_bytes());
     reply[FLAGS2..][..4].copy_from_slice(&((set >> 32) as u32).to_ne_bytes());
     reply[DEPTH..][..4].copy_from_slice(&max_stack_depth.to_ne_bytes());
 }
@@ -165,16 +109,78 @@ pub(super) fn out_header(unique: u64, len: usize, errno: i32) -> [u8; OUT_HEADER
     out
 }
 
+/// The length of a message, which is its first word.
+pub(super) fn len(message: &[u8]) -> Option<usize> {
+    usize::try_from(u32_at(message, 0)?).ok()
+}
+
+/// What a reply answers.
+pub(super) fn answers(reply: &[u8]) -> Option<u64> {
+    u64_at(reply, 8)
+}
+
+/// The file that RELEASE closes.
+pub(super) fn release_handle(request: &[u8]) -> Option<u64> {
+    u64_at(request, IN_HEADER)
+}
+
+/// The request that INTERRUPT is about.
+pub(super) fn interrupted(request: &[u8]) -> Option<u64> {
+    u64_at(request, IN_HEADER)
+}
+
+/// The nodes that FORGET and BATCH_FORGET are about, and how many lookups of
+/// each are taken back.
+pub(super) fn forgets(header: &Header, request: &[u8]) -> Vec<(u64, u64)> {
+    if header.is(Opcode::Forget) {
+        let count = u64_at(request, IN_HEADER);
+        return count
+            .map(|count| (header.node, count))
+            .into_iter()
+            .collect();
+    }
+    // count u32, padding u32, and so many times: nodeid u64, nlookup u64
+    let count = u32_at(request, IN_HEADER).unwrap_or_default();
+    let entries = (0..count as usize).map_while(|index| {
+        let at = IN_HEADER + 8 + index * 16;
+        Some((u64_at(request, at)?, u64_at(request, at + 8)?))
+    });
+    entries.collect()
+}
+
+/// A notification: a reply to nothing, its code where the error would be.
+fn notification(code: i32, len: usize) -> [u8; OUT_HEADER] {
+    out_header(0, len, -code)
+}
+
 /// FUSE_NOTIFY_INVAL_INODE: drops all that is cached of a node.
 pub(super) fn invalidate(node: u64) -> [u8; OUT_HEADER + 24] {
     const CODE: i32 = 2;
     let mut out = [0; OUT_HEADER + 24];
     let len = out.len();
-    // A notification is a reply to nothing, its code where the error would be.
-    out[..OUT_HEADER].copy_from_slice(&out_header(0, len, -CODE));
+    out[..OUT_HEADER].copy_from_slice(&notification(CODE, len));
     out[OUT_HEADER..][..8].copy_from_slice(&node.to_ne_bytes());
     // From offset 0, to the end: 0.
     out
+}
+
+/// FUSE_NOTIFY_INVAL_ENTRY: drops what is known of a name.
+pub(super) fn invalidate_entry(parent: u64, name: &[u8]) -> Vec<u8> {
+    const CODE: i32 = 3;
+    let len = OUT_HEADER + 16 + name.len() + 1;
+    let mut out = notification(CODE, len).to_vec();
+    out.extend(parent.to_ne_bytes());
+    out.extend((name.len() as u32).to_ne_bytes());
+    out.extend([0; 4]);
+    out.extend(name);
+    out.push(0);
+    out
+}
+
+/// FUSE_NOTIFY_RESEND: asks for all again that was taken and not answered.
+pub(super) fn resend() -> [u8; OUT_HEADER] {
+    const CODE: i32 = 7;
+    notification(CODE, OUT_HEADER)
 }
 
 #[cfg(test)]
@@ -183,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_request_cut_short_is_none() {
-        for len in 0..24 {
+        for len in 0..36 {
             assert!(Header::parse(&vec![1; len]).is_none(), "{len}");
         }
         for len in 0..60 {
@@ -198,11 +204,12 @@ mod tests {
     fn a_short_reply_to_init_is_left_alone() {
         for len in 0..56 {
             let mut reply = vec![0; len];
-            amend_init(&mut reply, u64::MAX, 1);
+            amend_init(&mut reply, u64::MAX, 1, 1);
             assert!(reply.iter().all(|byte| *byte == 0), "{len}");
         }
         let mut reply = [0; 80];
-        amend_init(&mut reply, 1 << 30 | 1 << 37, 1);
+        amend_init(&mut reply, 1 << 30 | 1 << 37, 4096, 1);
+        assert_eq!(u32_at(&reply, 36), Some(4096));
         assert_eq!(u32_at(&reply, 28), Some(1 << 30));
         assert_eq!(u32_at(&reply, 48), Some(1 << 5));
         assert_eq!(u32_at(&reply, 52), Some(1));

@@ -50,6 +50,22 @@ impl Mapping {
         &self.slice(offset, 1)[0]
     }
 
+    /// So many bytes from `offset` on.
+    ///
+    /// # Safety
+    /// No other reference to them is there as long.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn bytes_mut(&self, offset: usize, len: usize) -> &mut [u8] {
+        let end = offset.checked_add(len);
+        assert!(
+            end.is_some_and(|end| end <= self.len),
+            "outside of the mapping"
+        );
+        // SAFETY: it is in the mapping, which lives as long as the reference;
+        // the caller says that there is no other.
+        unsafe { slice::from_raw_parts_mut(self.memory.as_ptr().add(offset), len) }
+    }
+
     /// As [`at`](Self::at), so many in a row.
     pub(crate) fn slice<T: Plain>(&self, offset: usize, count: usize) -> &[T] {
         assert!(

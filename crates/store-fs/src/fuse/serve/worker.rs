@@ -1,215 +1,124 @@
-use std::{
-    any::Any,
-    io,
-    os::fd::{AsRawFd, OwnedFd},
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{io, os::fd::AsFd, sync::Arc};
 
-use fuse_backend_rs::{
-    abi::fuse_abi::{Opcode, ROOT_ID},
-    api::server::{MAX_BUFFER_SIZE, Server},
-    transport::{FuseBuf, FuseDevWriter, Reader, Writer},
-};
+use fuse_backend_rs::abi::fuse_abi::Opcode;
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    fs::{MemfdFlags, memfd_create},
     io::Errno,
 };
 
-use super::{DataPath, ServeError, Shared};
-use crate::{
-    adapter::{Adapter, Opens},
-    fuse::{
-        End,
-        backing::BackingFiles,
-        init::{Offer, PASSTHROUGH},
-        wire::{self, Header, OUT_HEADER, ReadIn},
-    },
-    state::Decided,
+use super::{
+    End, ServeError,
+    engine::{Buffer, Engine},
+    pool::{Clerk, Pool, Seat},
 };
+use crate::{fuse::wire::Header, state::desk::Desk};
 
-/// The most that a request or a reply can have: 1 MiB of data, and what goes
-/// before it. The kernel refuses to be read from with less room.
-const BUFFER_LEN: usize = MAX_BUFFER_SIZE as usize + 4096;
-
-/// How many file systems may be stacked in what a file is passed through to:
-/// the store's own. It leaves room for one overlayfs above the mount.
-const MAX_STACK_DEPTH: u32 = 1;
-
-/// One thread that serves.
-pub(super) struct Worker {
-    pub(super) fd: OwnedFd,
-    pub(super) adapter: Arc<Adapter>,
-    pub(super) server: Arc<Server<Arc<Adapter>>>,
-    pub(super) shared: Arc<Shared>,
+/// A request that was taken.
+pub(super) struct Job {
+    pub(super) desk: Desk,
+    pub(super) header: Header,
 }
 
-impl Worker {
-    pub(super) fn run(self) -> Result<End, ServeError> {
-        let mut request = vec![0; BUFFER_LEN];
-        let mut reply = vec![0; BUFFER_LEN];
-        loop {
-            match rustix::io::read(&self.fd, &mut request[..]) {
-                Ok(len) => self.handle(&mut request[..len], &mut reply),
-                // A signal; or the request was taken back before it was read.
-                Err(Errno::INTR | Errno::NOENT) => {}
-                Err(Errno::AGAIN) => self.wait()?,
-                Err(Errno::NODEV) => return Ok(End::Unmounted),
-                Err(Errno::CONNABORTED) => return Ok(End::Aborted),
-                Err(errno) => {
-                    let error = ServeError::Read(errno.into());
-                    tracing::error!(%error, "a thread that serves ends");
-                    return Err(error);
+/// One thread that serves: until the connection ends or it is one too many.
+pub(super) fn run(pool: &Pool, seat: &Seat, first: Option<Job>) {
+    let engine = pool.engine();
+    let mut buffer = Buffer::default();
+    let mut mine = None;
+    if let Some(Job { mut desk, header }) = first {
+        pool.begin(seat);
+        engine.handle(&mut desk, &header, &mut buffer);
+        mine = Some(desk);
+        if !pool.finish(seat, &mut || buffer = Buffer::default()) {
+            return;
+        }
+    }
+    let Some(mut desk) = mine.or_else(|| engine.desks.take()) else {
+        tracing::error!("there are no desks left");
+        return pool.leave(seat);
+    };
+    loop {
+        if let Some(mut job) = pool.deferred() {
+            pool.begin(seat);
+            engine.handle(&mut job.desk, &job.header, &mut buffer);
+        } else {
+            match next(engine, &mut desk) {
+                Ok(None) => continue,
+                Ok(Some(header)) => {
+                    pool.begin(seat);
+                    engine.handle(&mut desk, &header, &mut buffer);
+                }
+                Err(end) => {
+                    drop(desk);
+                    pool.end(end);
+                    return pool.leave(seat);
                 }
             }
         }
-    }
-
-    /// For a descriptor that was handed over in non-blocking mode.
-    fn wait(&self) -> io::Result<()> {
-        match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], None) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
-    fn handle(&self, request: &mut [u8], reply: &mut [u8]) {
-        let Some(header) = Header::parse(request) else {
-            tracing::error!(len = request.len(), "a request without a header");
-            return;
+        let mut rest = || {
+            desk.read();
+            buffer = Buffer::default();
         };
-        // Whoever waits for that request is answered when it is done; and
-        // `Server` knows no way to tell.
-        if header.is(Opcode::Interrupt) {
-            tracing::trace!("a request was interrupted");
+        if !pool.finish(seat, &mut rest) {
             return;
-        }
-        let handled = catch_unwind(AssertUnwindSafe(|| {
-            if header.is(Opcode::Read) {
-                self.read(&header, request, reply)
-            } else if header.is(Opcode::Init) {
-                self.init(request, reply)
-            } else {
-                self.forget_root_listing(&header, request);
-                self.dispatch(request, reply, &self.fd)
-            }
-        }));
-        let opcode = header.opcode;
-        match handled {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::debug!(opcode, %error, "a request was not handled");
-                self.fail(&header);
-            }
-            Err(panic) => {
-                tracing::error!(opcode, panic = message(&*panic), "the handler panicked");
-                self.fail(&header);
-            }
-        }
-    }
-
-    fn dispatch(&self, request: &mut [u8], reply: &mut [u8], to: &OwnedFd) -> io::Result<()> {
-        let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, format!("{error}"));
-        let reader = Reader::<()>::from_fuse_buffer(FuseBuf::new(request)).map_err(invalid)?;
-        let writer = FuseDevWriter::new(to.as_raw_fd(), reply).map_err(invalid)?;
-        let writer = Writer::FuseDev(writer);
-        (self.server.handle_message(reader, writer, None, None)).map_err(io::Error::other)?;
-        Ok(())
-    }
-
-    /// READ, without `Server`: the contents are read to where they are written
-    /// to the kernel from.
-    fn read(&self, header: &Header, request: &[u8], reply: &mut [u8]) -> io::Result<()> {
-        let ReadIn { offset, size } = ReadIn::parse(request).ok_or(io::ErrorKind::InvalidData)?;
-        let (head, body) = reply.split_at_mut(OUT_HEADER);
-        let size = size.min(body.len());
-        let (len, errno) = match (self.adapter).read_into(header.node, &mut body[..size], offset) {
-            Ok(len) => (OUT_HEADER + len, 0),
-            Err(error) => (OUT_HEADER, error.raw_os_error().unwrap_or(libc::EIO)),
-        };
-        head.copy_from_slice(&wire::out_header(header.unique, len, errno));
-        rustix::io::write(&self.fd, &reply[..len])?;
-        Ok(())
-    }
-
-    /// INIT: decides how contents are read.
-    fn init(&self, request: &mut [u8], reply: &mut [u8]) -> io::Result<()> {
-        let offer = Offer::parse(request);
-        let data_path = self.shared.wanted.decide(&offer);
-        let passthrough = data_path == DataPath::Passthrough;
-        let backing = match passthrough {
-            true => Some(Box::new(BackingFiles::new(self.fd.try_clone()?)) as _),
-            false => None,
-        };
-        let decided = Decided {
-            passthrough,
-            has_resend: false,
-            unasked_files: !passthrough && offer.unasked_files(),
-            unasked_directories: offer.unasked_directories(),
-            minor: offer.minor(),
-        };
-        self.adapter.filesystem().state().decide(decided);
-        self.adapter.decide(Opens {
-            unasked_files: decided.unasked_files,
-            unasked_directories: decided.unasked_directories,
-            backing,
-        });
-        if passthrough {
-            self.init_passthrough(request, reply)?;
-        } else {
-            self.dispatch(request, reply, &self.fd)?;
-        }
-        tracing::debug!(%data_path, "the connection is set up");
-        *self.shared.decided.lock() = Some(data_path);
-        self.shared.got_decided.notify_all();
-        Ok(())
-    }
-
-    /// Asks for what `fuse-backend-rs` does not know: its answer is written to
-    /// a file in memory first.
-    fn init_passthrough(&self, request: &mut [u8], reply: &mut [u8]) -> io::Result<()> {
-        let memory = memfd_create("fuse-init", MemfdFlags::CLOEXEC)?;
-        self.dispatch(request, reply, &memory)?;
-        let mut answer = [0; 256];
-        let len = rustix::io::pread(&memory, &mut answer, 0)?;
-        let answer = &mut answer[..len];
-        wire::amend_init(answer, PASSTHROUGH, MAX_STACK_DEPTH);
-        rustix::io::write(&self.fd, answer)?;
-        Ok(())
-    }
-
-    /// Where directories are opened unasked, the kernel caches all listings for
-    /// good. That of the root is dropped from its cache while it is listed:
-    /// when the kernel asks for the end, it has all that goes before, and after
-    /// the end it looks for that and finds it gone.
-    fn forget_root_listing(&self, header: &Header, request: &[u8]) {
-        let lists = header.is(Opcode::Readdir) || header.is(Opcode::Readdirplus);
-        if header.node != ROOT_ID || !lists || !self.adapter.opens().unasked_directories {
-            return;
-        }
-        if ReadIn::parse(request).is_some_and(|read| read.offset != 0)
-            && let Err(error) = rustix::io::write(&self.fd, &wire::invalidate(ROOT_ID))
-        {
-            tracing::debug!(%error, "the root's listing was not dropped");
-        }
-    }
-
-    /// Answers EIO, lest who asked waits for good. If there was an answer
-    /// already, the kernel knows no such request and this does nothing.
-    fn fail(&self, header: &Header) {
-        if !header.wants_reply() {
-            return;
-        }
-        let out = wire::out_header(header.unique, OUT_HEADER, libc::EIO);
-        if let Err(error) = rustix::io::write(&self.fd, &out) {
-            tracing::debug!(%error, "there was an answer already");
         }
     }
 }
 
-pub(super) fn message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message")
+/// Reads while everybody else waits for the store, lest those go unheard who
+/// ask to be let go. It waits for nothing, and leaves the rest to whoever is
+/// done first.
+pub(super) fn run_clerk(pool: &Pool) {
+    let engine = pool.engine();
+    let mut buffer = Buffer::default();
+    while let Some(mut desk) = pool.desk_for_clerk() {
+        match next(engine, &mut desk) {
+            Ok(None) => {}
+            Ok(Some(header)) if header.is(Opcode::Interrupt) || !header.wants_reply() => {
+                engine.handle(&mut desk, &header, &mut buffer);
+            }
+            Ok(Some(header)) => match pool.defer(Job { desk, header }) {
+                Clerk::GoOn => {}
+                Clerk::Handle(Job { mut desk, header }) => {
+                    engine.handle(&mut desk, &header, &mut buffer);
+                    return;
+                }
+            },
+            Err(end) => {
+                drop(desk);
+                pool.end(end);
+                return;
+            }
+        }
+    }
+}
+
+/// Waits for a request; `None` if there was one that went away.
+fn next(engine: &Arc<Engine>, desk: &mut Desk) -> Result<Option<Header>, Result<End, ServeError>> {
+    match rustix::io::read(&engine.fd, desk.read()) {
+        Ok(_) => Ok(engine.take(desk)),
+        // A signal; or the request was taken back before it was read.
+        Err(Errno::INTR | Errno::NOENT) => Ok(None),
+        Err(Errno::AGAIN) => match wait(engine) {
+            Ok(()) => Ok(None),
+            Err(error) => Err(Err(error.into())),
+        },
+        Err(Errno::NODEV) => Err(Ok(End::Unmounted)),
+        Err(Errno::CONNABORTED) => Err(Ok(End::Aborted)),
+        Err(errno) => {
+            let error = ServeError::Read(errno.into());
+            tracing::error!(%error, "a thread that serves ends");
+            Err(Err(error))
+        }
+    }
+}
+
+/// For a descriptor that was handed over in non-blocking mode.
+fn wait(engine: &Engine) -> io::Result<()> {
+    match poll(
+        &mut [PollFd::from_borrowed_fd(engine.fd.as_fd(), PollFlags::IN)],
+        None,
+    ) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
 }
