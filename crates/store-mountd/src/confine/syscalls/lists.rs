@@ -181,6 +181,8 @@ const SYS_RENAMEAT: c_long = 38;
 #[cfg(not(target_arch = "x86_64"))]
 const SYS_KEXEC_FILE_LOAD: c_long = 294;
 
+const PR_GET_AUXV: i64 = 0x4155_5856;
+
 /// What makes and names sockets.
 pub(super) const NETWORK: &[c_long] = &[
     libc::SYS_socket,
@@ -330,8 +332,9 @@ pub(super) const DANGEROUS: &[c_long] = &[
     libc::SYS_personality,
 ];
 
-/// Names of threads and of memory.
+/// Names of threads and of memory, and what the kernel told at the start.
 pub(super) const PRCTL: &[i64] = &[
+    PR_GET_AUXV,
     libc::PR_SET_NAME as i64,
     libc::PR_GET_NAME as i64,
     libc::PR_SET_VMA as i64,
