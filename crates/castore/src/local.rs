@@ -33,6 +33,7 @@ mod snapshot;
 use std::{
     fs, io,
     io::Write,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -131,9 +132,23 @@ impl LocalStore {
             io::ErrorKind::NotADirectory => not_a_store(path, "it is not a directory"),
             _ => Error::io("open", path)(source),
         })?;
+        Self::in_folder(folder, path, options.integrity)
+    }
+
+    /// Opens the store in an open directory. `path` is for messages only: it
+    /// need not resolve, nor be where the directory is.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_at(dir: OwnedFd, path: &Path, integrity: Integrity) -> Result<Arc<Self>, Error> {
+        let folder = Folder::from_fd(dir, path).map_err(Error::io("open", path))?;
+        Self::in_folder(folder, path, integrity)
+    }
+
+    fn in_folder(folder: Folder, path: &Path, integrity: Integrity) -> Result<Arc<Self>, Error> {
         check_format(&folder)?;
         Ok(Arc::new(Self {
-            engine: Arc::new(Engine::open(folder, options.integrity)?),
+            engine: Arc::new(Engine::open(folder, integrity)?),
             path: path.to_owned(),
             pending: Mutex::default(),
         }))

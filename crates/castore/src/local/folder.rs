@@ -35,7 +35,11 @@ const DIRECTORY: OFlags = OFlags::RDONLY
 
 impl Folder {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let fd = fs::open(path, DIRECTORY, Mode::empty())?;
+        Self::from_fd(fs::open(path, DIRECTORY, Mode::empty())?, path)
+    }
+
+    /// An open directory, to be called `path` in messages.
+    pub(super) fn from_fd(fd: OwnedFd, path: &Path) -> io::Result<Self> {
         let stat = fs::fstat(&fd)?;
         let foreign = rustix::process::geteuid().is_root() && stat.st_uid != 0;
         Ok(Self {
