@@ -35,6 +35,7 @@ mod serve;
 mod session;
 mod wire;
 
+pub use backing::BackingFiles;
 pub use data_path::DataPath;
 pub use fault::{Effect, Fault, Moment, ParseFaultError};
 pub use handle::{MountHandle, UnmountError};

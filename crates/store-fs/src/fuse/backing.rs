@@ -15,14 +15,15 @@ use rustix::{
 
 use crate::adapter::Backing;
 
-/// A connection's backing files.
+/// A connection's backing files. Registering one needs CAP_SYS_ADMIN.
 #[derive(Debug)]
-pub(super) struct BackingFiles {
+pub struct BackingFiles {
     device: OwnedFd,
 }
 
 impl BackingFiles {
-    pub(super) fn new(device: OwnedFd) -> Self {
+    /// Those of the connection `device`.
+    pub fn new(device: OwnedFd) -> Self {
         Self { device }
     }
 }

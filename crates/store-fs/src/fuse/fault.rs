@@ -1,7 +1,7 @@
 //! Faults on purpose, for tests of what survives them.
 
 use std::{
-    fmt,
+    fmt, process,
     str::FromStr,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     thread,
@@ -134,6 +134,8 @@ impl Faults {
             match effect {
                 Effect::Kill => {
                     let _ = kill_process(getpid(), Signal::KILL);
+                    // Who is confined may send no signals; but to itself.
+                    process::abort();
                 }
                 Effect::Hang => self.hanging.store(true, Relaxed),
             }

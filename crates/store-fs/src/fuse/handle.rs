@@ -76,9 +76,41 @@ impl MountHandle {
         }
     }
 
+    /// The mount that another process made, and left, wherever it is mounted
+    /// now; `None` if it is not mounted any more.
+    ///
+    /// # Errors
+    /// If the mount table cannot be read.
+    pub fn adopt(id: u64, device: (u32, u32), by_fusermount: bool) -> io::Result<Option<Self>> {
+        let mut mounts = mountinfo::read()?.into_iter();
+        let found = mounts.find(|mount| mount.id == id && mount.device == device);
+        Ok(found.map(|mount| {
+            let via = match by_fusermount {
+                true => Via::Fusermount,
+                false => Via::Kernel,
+            };
+            Self::new(mount, via)
+        }))
+    }
+
     /// Where it is mounted.
     pub fn mountpoint(&self) -> &Path {
         &self.mount.mountpoint
+    }
+
+    /// The number of the mount in the mount table.
+    pub fn id(&self) -> u64 {
+        self.mount.id
+    }
+
+    /// The filesystem's device number, major and minor.
+    pub fn device(&self) -> (u32, u32) {
+        self.mount.device
+    }
+
+    /// Whether `fusermount3` made it.
+    pub fn is_by_fusermount(&self) -> bool {
+        self.via == Via::Fusermount
     }
 
     /// Unmounts. It is no error if somebody else did so before.
