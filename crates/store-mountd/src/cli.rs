@@ -9,6 +9,7 @@ use crate::{
     commands,
     config::{LogLevel, Settings},
     open::StoreDir,
+    supervisor, worker,
 };
 
 /// Serve a content-addressed Nix store as a filesystem.
@@ -68,8 +69,10 @@ Each command explains itself: store-mountd COMMAND --help";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Mount(commands::mount::Mount),
+    Mount(Box<commands::mount::Mount>),
     Status(commands::status::Status),
+    Upgrade(commands::upgrade::Upgrade),
+    Unmount(commands::unmount::Unmount),
     CheckConfig(commands::check_config::CheckConfig),
     Import(commands::import::Import),
     Ls(commands::ls::Ls),
@@ -79,6 +82,10 @@ pub(crate) enum Command {
     Registration(commands::registration::Registration),
     Completions(commands::completions::Completions),
     Man(commands::man::Man),
+    #[command(hide = true)]
+    Worker(worker::Worker),
+    #[command(hide = true)]
+    Probe(supervisor::probe::Ask),
 }
 
 impl Command {
@@ -113,6 +120,8 @@ impl Cli {
         match self.command {
             Command::Mount(command) => command.run(),
             Command::Status(command) => command.run(),
+            Command::Upgrade(command) => command.run(),
+            Command::Unmount(command) => command.run(),
             Command::CheckConfig(command) => command.run(),
             Command::Import(command) => command.run(&store),
             Command::Ls(command) => command.run(&store),
@@ -122,6 +131,8 @@ impl Cli {
             Command::Registration(command) => command.run(&store),
             Command::Completions(command) => command.run(),
             Command::Man(command) => command.run(),
+            Command::Worker(command) => command.run(),
+            Command::Probe(command) => command.run(),
         }
     }
 }

@@ -10,4 +10,6 @@ pub(crate) mod man;
 pub(crate) mod mount;
 pub(crate) mod registration;
 pub(crate) mod status;
+pub(crate) mod unmount;
+pub(crate) mod upgrade;
 pub(crate) mod verify;

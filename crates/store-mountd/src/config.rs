@@ -9,13 +9,13 @@ mod document;
 mod file;
 mod values;
 
-use std::{fmt, num::NonZero, path::PathBuf};
+use std::{fmt, num::NonZero, path::PathBuf, time::Duration};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
-    file::{ConfigError, SettingsFile},
+    file::SettingsFile,
     values::{Bytes, ControlSocket, DataPathChoice, Integrity, Listen, LogLevel},
 };
 
@@ -86,6 +86,12 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "N")]
     pub(crate) opened_blobs: Option<usize>,
 
+    /// After how many seconds without an answer a worker is replaced that does
+    /// nothing; 0 for never. One that works, waits for a disk or was stopped is
+    /// given more time.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) hang_timeout: Option<u32>,
+
     /// Take away from the processes that serve what they do not need: system
     /// calls, capabilities, files outside the store, the network.
     #[arg(long, value_name = YES_NO, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -120,6 +126,7 @@ impl Settings {
             allow_nonempty: Some(false),
             directory_cache: Some(Bytes(filesystem.directory_cache)),
             opened_blobs: Some(filesystem.opened_blobs),
+            hang_timeout: Some(10),
             confine: Some(true),
             control_socket: Some(ControlSocket::default()),
             metrics_listen: Some(Listen::default()),
@@ -148,6 +155,7 @@ impl Settings {
             max_threads: self.max_threads.or(lower.max_threads),
             directory_cache: self.directory_cache.or(lower.directory_cache),
             opened_blobs: self.opened_blobs.or(lower.opened_blobs),
+            hang_timeout: self.hang_timeout.or(lower.hang_timeout),
             confine: self.confine.or(lower.confine),
             control_socket: self.control_socket.or(lower.control_socket),
             metrics_listen: self.metrics_listen.or(lower.metrics_listen),
@@ -176,6 +184,7 @@ impl Settings {
             max_threads: settings.max_threads,
             directory_cache: settings.directory_cache.map_or(0, |bytes| bytes.0),
             opened_blobs: settings.opened_blobs.unwrap_or_default(),
+            hang_timeout: settings.hang_timeout.unwrap_or_default(),
             confine: settings.confine.unwrap_or_default(),
             control_socket: settings.control_socket.unwrap_or_default(),
             metrics_listen: settings.metrics_listen.unwrap_or_default(),
@@ -200,12 +209,18 @@ pub(crate) struct Config {
     pub(crate) max_threads: Option<NonZero<usize>>,
     pub(crate) directory_cache: u64,
     pub(crate) opened_blobs: usize,
+    pub(crate) hang_timeout: u32,
     pub(crate) confine: bool,
     pub(crate) control_socket: ControlSocket,
     pub(crate) metrics_listen: Listen,
 }
 
 impl Config {
+    /// After what time of silence a worker counts as hung, if ever.
+    pub(crate) fn hang_timeout(&self) -> Option<Duration> {
+        (self.hang_timeout > 0).then(|| Duration::from_secs(self.hang_timeout.into()))
+    }
+
     fn check(&self) -> Result<(), Invalid> {
         if (self.data_path, self.integrity) == (DataPathChoice::Passthrough, Integrity::OnRead) {
             return Err(Invalid {

@@ -6,41 +6,25 @@
 
 mod cli;
 mod commands;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "for the supervisor, which is to come"
-)]
 mod config;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "for the supervisor, which is to come"
-)]
 mod confine;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "for the supervisor, which is to come"
-)]
 mod control;
 mod failure;
 mod limits;
+mod link;
 mod logging;
 mod meter;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "for the supervisor, which is to come"
-)]
 mod metrics;
 mod nix;
+mod notify;
 mod open;
 mod place;
 mod root;
 mod signals;
+mod supervisor;
 #[cfg(test)]
 mod unit;
+mod worker;
 
 use std::process::ExitCode;
 

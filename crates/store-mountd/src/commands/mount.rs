@@ -1,28 +1,13 @@
-use std::{
-    mem,
-    path::PathBuf,
-    process::ExitCode,
-    sync::{Arc, mpsc},
-    thread,
-};
+use std::{mem, path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, Result, bail};
-use castore::local::LocalStore;
+use anyhow::{Context as _, Result};
 use clap::Args;
-use nix::sys::signal::Signal;
-use store_fs::{
-    Filesystem,
-    fuse::{
-        End, MountHandle, MountOptions, ServeError, ServeOptions, Serving, Session, UnmountError,
-    },
-};
 
 use crate::{
     config::{Config, LogLevel, Settings, SettingsFile},
-    failure,
+    failure, notify,
     open::StoreDir,
-    root::StoreRoot,
-    signals::Termination,
+    supervisor::{self, Binary, Faults},
 };
 
 /// Serve the store on a directory until it is unmounted.
@@ -44,9 +29,20 @@ pub(crate) struct Mount {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
+    /// For tests: what goes wrong in the first worker, in the second, and so on.
+    #[arg(long, value_name = "FAULT", hide = true)]
+    test_fault: Vec<String>,
+
+    /// For tests: as before Linux 6.9.
+    #[arg(long, hide = true)]
+    test_no_resend: bool,
+
     /// What flags and file come to.
     #[arg(skip)]
     configured: Option<Config>,
+
+    #[arg(skip)]
+    log_level: LogLevel,
 }
 
 const EXAMPLES: &str = "\
@@ -67,144 +63,45 @@ impl Mount {
             None => (flags.clone().resolve()?, flags.log_level),
         };
         self.configured = Some(config);
+        self.log_level = level.unwrap_or_default();
         Ok(level)
     }
 
     pub(crate) fn run(self) -> Result<ExitCode> {
         let config = self.configured.context("the mount is not configured")?;
-        // First of all: every thread is to inherit it.
-        let termination = Termination::block_with(&[Signal::SIGUSR1])?;
-        let store = StoreDir::new(config.store.clone()).open_with(config.integrity.into())?;
-        let count = store.statistics()?.records;
-        let filesystem = filesystem(&config, &store);
-        let session = start(&config, filesystem.clone())?;
-        let mountpoint = session.mountpoint().to_owned();
-        let (handle, serving) = session.into_parts();
-        eprintln!(
-            "mounted {} on {} ({count} {})",
-            store.path().display(),
-            mountpoint.display(),
-            if count == 1 { "path" } else { "paths" },
-        );
-        until_unmounted(handle, serving, termination, &filesystem)
+        let binary = match Binary::running()? {
+            Some(binary) => binary,
+            None => {
+                if !notify::is_handed_over() {
+                    // It is the worker who opens the store, but errors are best
+                    // told before there is a mount.
+                    let dir = StoreDir::new(config.store.clone());
+                    dir.open_with(config.integrity.into())?;
+                }
+                into_memory()?
+            }
+        };
+        let faults = Faults {
+            faults: self.test_fault,
+            no_resend: self.test_no_resend,
+        };
+        supervisor::run(config, self.log_level, faults, binary)
     }
 }
 
-fn filesystem(config: &Config, store: &Arc<LocalStore>) -> Arc<Filesystem> {
-    let options = store_fs::Options {
-        list_root: config.list_root,
-        xattrs: config.xattrs,
-        directory_cache: config.directory_cache,
-        opened_blobs: config.opened_blobs,
+/// Runs the program from memory. Returns it only where that cannot be done.
+fn into_memory() -> Result<Binary> {
+    let failed = match Binary::copy_of_this() {
+        Ok(binary) => match binary.become_it() {
+            Ok(never) => match never {},
+            Err(error) => error.into(),
+        },
+        Err(error) => error,
     };
-    let root = Arc::new(StoreRoot::new(store.clone()));
-    Arc::new(Filesystem::new(root, store.clone(), store.clone(), options))
-}
-
-fn start(config: &Config, filesystem: Arc<Filesystem>) -> Result<Session> {
-    let mut mount = MountOptions {
-        cover: config.allow_nonempty,
-        ..Default::default()
-    };
-    if let Some(allow_other) = config.allow_other {
-        mount.allow_other = allow_other;
-    }
-    let mut serve = ServeOptions {
-        data_path: config.data_path.into(),
-        ..Default::default()
-    };
-    if let Some(threads) = config.threads {
-        serve.threads = threads.get();
-    }
-    Ok(Session::start(
-        &config.mountpoint,
-        filesystem,
-        &mount,
-        &serve,
-    )?)
-}
-
-enum Event {
-    /// A signal asks for the end.
-    Terminate,
-    /// A signal asks what was done so far.
-    Report,
-    /// The connection ended.
-    Ended(Result<End, ServeError>),
-}
-
-/// Waits for the end of the mount, by whatever way.
-fn until_unmounted(
-    mut handle: MountHandle,
-    mut serving: Serving,
-    termination: Termination,
-    filesystem: &Filesystem,
-) -> Result<ExitCode> {
-    let mountpoint = handle.mountpoint().to_owned();
-    let (events, happened) = mpsc::channel();
-    let signalled = events.clone();
-    // Nobody listens any more when the program is about to end.
-    termination.on_each(move |signal| {
-        tracing::debug!(%signal, "signalled");
-        let _ = signalled.send(match signal {
-            Signal::SIGUSR1 => Event::Report,
-            _ => Event::Terminate,
-        });
-    })?;
-    thread::Builder::new()
-        .name("end".to_owned())
-        .spawn(move || {
-            let _ = events.send(Event::Ended(serving.wait()));
-        })
-        .context("cannot start a thread")?;
-
-    let mut detached = false;
-    loop {
-        match happened.recv()? {
-            Event::Ended(Ok(End::Unmounted)) => {
-                tracing::info!("unmounted {}", mountpoint.display());
-                return Ok(ExitCode::SUCCESS);
-            }
-            Event::Ended(Ok(End::Aborted)) => bail!(
-                "the mount on {} was aborted; its users get errors from now on",
-                mountpoint.display()
-            ),
-            Event::Ended(Err(error)) => {
-                return Err(error).context("cannot serve the mount any more");
-            }
-            Event::Report => {
-                let stats = filesystem.stats();
-                eprintln!(
-                    "statistics: requests {} nodes {} bytes-read {} errors {}",
-                    stats.requests(),
-                    stats.nodes,
-                    stats.bytes_read,
-                    stats.content_errors,
-                );
-            }
-            Event::Terminate if detached => {
-                bail!("ended while the mount was in use; its users get errors from now on")
-            }
-            Event::Terminate => match unmount(&mut handle) {
-                Ok(still_used) => detached = still_used,
-                Err(error) => eprintln!("store-mountd: {}", failure::message(&error.into())),
-            },
-        }
-    }
-}
-
-/// Answers whether the filesystem is still in use.
-fn unmount(handle: &mut MountHandle) -> Result<bool, UnmountError> {
-    match handle.unmount() {
-        Ok(()) => Ok(false),
-        Err(busy @ UnmountError::Busy { .. }) => {
-            handle.detach()?;
-            eprintln!(
-                "store-mountd: {busy}\nTaken out of the directory tree, and served until the last \
-                 user is done. Signal again to end at once."
-            );
-            Ok(true)
-        }
-        Err(error) => Err(error),
-    }
+    let error = failure::message(&failed);
+    tracing::warn!(
+        error,
+        "the program cannot run from memory, and so needs its file: {error}"
+    );
+    Binary::in_place()
 }

@@ -128,14 +128,23 @@ pub(crate) struct Mount {
 impl Mount {
     /// Starts the command and returns when it says that it serves.
     pub(crate) fn start(command: &mut Command, mountpoint: PathBuf) -> Self {
-        command.stderr(Stdio::piped());
-        Self::start_with(command, mountpoint, |child| child.stderr.take().unwrap())
+        Self::start_until(command, mountpoint, "mounted ")
     }
 
-    /// As `start`, where what the command says is read from something else.
+    /// Starts the command and returns when it says this.
+    pub(crate) fn start_until(command: &mut Command, mountpoint: PathBuf, text: &str) -> Self {
+        command.stderr(Stdio::piped());
+        Self::start_with(command, mountpoint, text, |child| {
+            child.stderr.take().unwrap()
+        })
+    }
+
+    /// As `start_until`, where what the command says is read from something
+    /// else.
     pub(crate) fn start_with<R: Read + Send + 'static>(
         command: &mut Command,
         mountpoint: PathBuf,
+        text: &str,
         says: impl FnOnce(&mut Child) -> R,
     ) -> Self {
         require_fuse();
@@ -152,7 +161,7 @@ impl Mount {
             mountpoint,
             stderr,
         };
-        mount.wait_for("mounted ");
+        mount.wait_for(text);
         mount
     }
 
@@ -176,8 +185,30 @@ impl Mount {
         self.mountpoint.join(name)
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// The process that serves.
+    pub(crate) fn worker(&self) -> Pid {
+        let pid = self.pid();
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+            let is_worker = |child: &&str| {
+                fs::read(format!("/proc/{child}/cmdline"))
+                    .is_ok_and(|command| command.ends_with(b"\0worker\0"))
+            };
+            if let Some(worker) = children.split_whitespace().find(is_worker) {
+                return Pid::from_raw(worker.parse().unwrap());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("there is no worker");
     }
 
     /// Waits for the end of the process.
@@ -224,6 +255,13 @@ impl Drop for Mount {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Whether a process runs; what nobody waited for yet does not.
+pub(crate) fn runs(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, after)| after.as_bytes()[0]);
+    !matches!(state, None | Some(b'Z' | b'X'))
 }
 
 /// A small tree with one of everything.

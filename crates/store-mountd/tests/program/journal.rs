@@ -71,7 +71,7 @@ impl Fixture {
             .env_remove("RUST_LOG")
             .env("JOURNAL_STREAM", variable)
             .stderr(theirs);
-        Mount::start_with(&mut command, mountpoint, |_| ours)
+        Mount::start_with(&mut command, mountpoint, "mounted ", |_| ours)
     }
 
     fn mount_with_journal(&self) -> Mount {

@@ -1,0 +1,186 @@
+//! The service manager's protocol, line by line.
+
+use std::{fs, thread, time::Duration};
+
+use nix::sys::signal::{Signal, kill};
+
+use crate::{
+    harness::{Mount, Place, assert_same_trees, plant, require_root, runs},
+    manager::Manager,
+};
+
+fn ready(mountpoint: &str) -> (Place, String) {
+    let place = Place::new();
+    plant(&place.path("tree"));
+    let name = place.import(&place.path("tree"));
+    fs::create_dir(place.path(mountpoint)).unwrap();
+    (place, name)
+}
+
+#[test]
+fn a_service_says_when_it_is_ready_what_it_does_and_when_it_stops() {
+    let (place, name) = ready("mnt");
+    let mut manager = Manager::new(&place);
+    let mountpoint = place.path("mnt");
+    let mut command = manager.mount(&place, &mountpoint, &[]);
+    command.env("WATCHDOG_USEC", "400000");
+    let mut mount = Mount::start(&mut command, mountpoint);
+    manager.wait_for("READY=1");
+    // Told before, so that nothing is lost should it end now.
+    let kept: Vec<_> = manager.stored.keys().cloned().collect();
+    assert_eq!(kept, ["device.v1", "state.v1", "store.v1", "turn.v1"]);
+    assert!(manager.was_told("FDPOLL=0"));
+    assert!(mount.path(&name).is_dir());
+    let status = manager.wait_for("STATUS=Serving 1 paths on ");
+    assert!(status.contains("requests"), "{status}");
+    manager.wait_for("WATCHDOG=1");
+    manager.wait_for("WATCHDOG=1");
+
+    mount.signal(Signal::SIGTERM);
+    manager.wait_for("STOPPING=1");
+    assert!(mount.wait().success());
+    manager.catch_up();
+    assert!(manager.stored.is_empty(), "{:?}", manager.stored);
+    assert!(!mount.is_mounted());
+}
+
+#[test]
+fn a_start_that_takes_long_says_so() {
+    let (place, _) = ready("mnt");
+    let mut manager = Manager::new(&place);
+    let mountpoint = place.path("mnt");
+    let fault = ["--test-fault", "hang:init:taken"];
+    let mut child = manager.mount(&place, &mountpoint, &fault).spawn().unwrap();
+    manager.wait_for("STATUS=Starting to serve ");
+    manager.wait_for("EXTEND_TIMEOUT_USEC=");
+    assert!(!manager.was_told("READY=1"));
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    kill(pid, Signal::SIGTERM).unwrap();
+    child.wait().unwrap();
+    manager.catch_up();
+    assert!(manager.stored.is_empty());
+}
+
+#[test]
+fn the_next_supervisor_takes_over_from_a_killed_one() {
+    let (place, name) = ready("mnt");
+    let mut manager = Manager::new(&place);
+    let mountpoint = place.path("mnt");
+    let mut first = Mount::start(
+        &mut manager.mount(&place, &mountpoint, &[]),
+        mountpoint.clone(),
+    );
+    manager.wait_for("READY=1");
+    let tree = first.path(&name);
+    let held = fs::File::open(tree.join("big")).unwrap();
+    let orphan = first.worker();
+    first.signal(Signal::SIGKILL);
+    first.wait();
+    // Somebody serves meanwhile.
+    assert_same_trees(&place.path("tree"), &tree);
+
+    let mut command = manager.mount(&place, &mountpoint, &[]);
+    let mut second = Mount::start_until(&mut command, mountpoint.clone(), "resumed ");
+    manager.wait_for("READY=1");
+    assert_ne!(second.worker(), orphan);
+    assert!(!runs(orphan), "two workers");
+    assert_same_trees(&place.path("tree"), &tree);
+    assert_eq!(held.metadata().unwrap().len(), 3_000_000);
+    drop(held);
+    second.signal(Signal::SIGTERM);
+    assert!(second.wait().success());
+    assert!(!second.is_mounted());
+}
+
+#[test]
+fn a_worker_that_died_with_its_supervisor_is_replaced_by_the_next() {
+    let (place, name) = ready("mnt");
+    let mut manager = Manager::new(&place);
+    let mountpoint = place.path("mnt");
+    let mut first = Mount::start(
+        &mut manager.mount(&place, &mountpoint, &[]),
+        mountpoint.clone(),
+    );
+    manager.wait_for("READY=1");
+    let worker = first.worker();
+    first.signal(Signal::SIGKILL);
+    kill(worker, Signal::SIGKILL).unwrap();
+    first.wait();
+    let tree = first.path(&name);
+    let reader = thread::spawn(move || fs::read(tree.join("bin/run")).unwrap());
+    thread::sleep(Duration::from_millis(200));
+    assert!(!reader.is_finished(), "nobody serves");
+    let mut command = manager.mount(&place, &mountpoint, &[]);
+    let second = Mount::start_until(&mut command, mountpoint.clone(), "resumed ");
+    assert_eq!(reader.join().unwrap(), b"#!/bin/sh\necho run\n");
+    second.stop();
+}
+
+#[test]
+fn a_mount_that_is_gone_is_mounted_anew() {
+    require_root();
+    let (place, name) = ready("mnt");
+    let mut manager = Manager::new(&place);
+    let mountpoint = place.path("mnt");
+    let mut first = Mount::start(
+        &mut manager.mount(&place, &mountpoint, &[]),
+        mountpoint.clone(),
+    );
+    manager.wait_for("READY=1");
+    let orphan = first.worker();
+    first.signal(Signal::SIGKILL);
+    first.wait();
+    nix::mount::umount(&mountpoint).unwrap();
+    // The orphan ends with the mount; the manager has its descriptors still.
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while runs(orphan) {
+        assert!(std::time::Instant::now() < end, "the orphan stays");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let second = Mount::start(
+        &mut manager.mount(&place, &mountpoint, &[]),
+        mountpoint.clone(),
+    );
+    manager.wait_for("READY=1");
+    assert_same_trees(&place.path("tree"), &second.path(&name));
+    second.stop();
+}
+
+#[test]
+fn a_restart_keeps_the_mount_and_a_stop_does_not() {
+    let (place, name) = ready("mnt");
+    let mut manager = Manager::new(&place);
+    let mountpoint = place.path("mnt");
+    let mut first = Mount::start(
+        &mut manager.mount(&place, &mountpoint, &[]),
+        mountpoint.clone(),
+    );
+    manager.wait_for("READY=1");
+    let held = fs::File::open(first.path(&name).join("big")).unwrap();
+    // RestartKillSignal= of the unit.
+    first.signal(Signal::SIGUSR2);
+    assert!(first.wait().success());
+    assert!(first.is_mounted());
+    assert_same_trees(&place.path("tree"), &first.path(&name));
+    manager.catch_up();
+    assert_eq!(manager.stored.len(), 4);
+
+    let mut command = manager.mount(&place, &mountpoint, &[]);
+    let mut second = Mount::start_until(&mut command, mountpoint.clone(), "resumed ");
+    assert_same_trees(&place.path("tree"), &second.path(&name));
+    drop(held);
+    second.signal(Signal::SIGTERM);
+    assert!(second.wait().success());
+    assert!(!second.is_mounted());
+}
+
+#[test]
+fn a_mount_that_nobody_keeps_is_not_left() {
+    let (place, name) = ready("mnt");
+    let mut mount = place.mount(&[]);
+    mount.signal(Signal::SIGUSR2);
+    mount.wait_for("goes on");
+    assert!(mount.is_running());
+    assert!(mount.path(&name).is_dir());
+    mount.stop();
+}

@@ -1,0 +1,220 @@
+//! The supervisor and its workers.
+
+use std::{
+    fs,
+    io::{Read as _, Seek as _},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::{Signal, kill};
+
+use crate::harness::{Mount, PROGRAM, Place, assert_same_trees, plant};
+
+/// Reads a tree over and over; every read must work and give the same.
+struct Reader {
+    stop: Arc<AtomicBool>,
+    rounds: Arc<AtomicU64>,
+    thread: JoinHandle<()>,
+}
+
+impl Reader {
+    fn start(tree: PathBuf) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let rounds = Arc::new(AtomicU64::new(0));
+        let thread = thread::spawn({
+            let (stop, rounds) = (stop.clone(), rounds.clone());
+            move || {
+                let mut open = fs::File::open(tree.join("big")).unwrap();
+                while !stop.load(Relaxed) {
+                    let script = fs::read_to_string(tree.join("bin/run")).unwrap();
+                    assert_eq!(script, "#!/bin/sh\necho run\n");
+                    assert_eq!(
+                        fs::read_link(tree.join("link")).unwrap(),
+                        Path::new("bin/run")
+                    );
+                    assert_eq!(fs::read_dir(&tree).unwrap().count(), 6);
+                    assert!(fs::metadata(tree.join("absent")).is_err());
+                    // Not from the cache.
+                    uncache(&open);
+                    let mut big = Vec::new();
+                    open.rewind().unwrap();
+                    open.read_to_end(&mut big).unwrap();
+                    assert!(big.len() == 3_000_000 && big.iter().all(|byte| *byte == 7));
+                    rounds.fetch_add(1, Relaxed);
+                }
+            }
+        });
+        Self {
+            stop,
+            rounds,
+            thread,
+        }
+    }
+
+    /// Waits until everything was read once more from now on.
+    fn once_more(&self) {
+        let target = self.rounds.load(Relaxed) + 2;
+        let end = Instant::now() + Duration::from_secs(30);
+        while self.rounds.load(Relaxed) < target {
+            assert!(!self.thread.is_finished(), "the reader failed");
+            assert!(Instant::now() < end, "the reader is stuck");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Relaxed);
+        self.thread.join().unwrap();
+    }
+}
+
+/// Drops a file's pages from the cache.
+fn uncache(file: &fs::File) {
+    use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+    posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
+}
+
+fn planted(place: &Place) -> String {
+    plant(&place.path("tree"));
+    place.import(&place.path("tree"))
+}
+
+#[test]
+fn a_killed_worker_is_replaced_and_nobody_notices() {
+    for mode in [&["--integrity", "on-read"][..], &["--test-no-resend"]] {
+        let place = Place::new();
+        let name = planted(&place);
+        let mut mount = place.mount(mode);
+        let reader = Reader::start(mount.path(&name));
+        for _ in 0..5 {
+            reader.once_more();
+            let worker = mount.worker();
+            kill(worker, Signal::SIGKILL).unwrap();
+            mount.wait_for("another takes over");
+            reader.once_more();
+            assert_ne!(mount.worker(), worker);
+        }
+        reader.stop();
+        assert!(mount.is_running());
+        mount.stop();
+    }
+}
+
+#[test]
+fn nothing_on_disk_is_needed_once_it_runs() {
+    let place = Place::new();
+    let name = planted(&place);
+    let copy = place.path("copy");
+    fs::copy(PROGRAM, &copy).unwrap();
+    let (cwd, mountpoint) = (place.path("cwd"), place.path("mnt"));
+    fs::create_dir(&cwd).unwrap();
+    fs::create_dir(&mountpoint).unwrap();
+    let mut command = Command::new(&copy);
+    command
+        .current_dir(&cwd)
+        .args(["--store", "../store", "mount", "../mnt"]);
+    let mount = Mount::start(&mut command, mountpoint);
+    fs::remove_file(&copy).unwrap();
+    fs::remove_dir(&cwd).unwrap();
+    fs::rename(place.store(), place.path("moved")).unwrap();
+    kill(mount.worker(), Signal::SIGKILL).unwrap();
+    mount.wait_for("another takes over");
+    assert_same_trees(&place.path("tree"), &mount.path(&name));
+    mount.stop();
+}
+
+#[test]
+fn both_processes_are_left_alone_at_shutdown_and_run_from_memory() {
+    let place = Place::new();
+    planted(&place);
+    let mount = place.mount(&[]);
+    for pid in [mount.pid(), mount.worker()] {
+        let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+        assert!(command.starts_with("@store-mountd\0"), "{command:?}");
+        let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+        assert!(exe.starts_with("/memfd:store-mountd (deleted)"), "{exe:?}");
+    }
+    mount.stop();
+}
+
+#[test]
+fn a_worker_that_hangs_is_replaced_and_readers_see_a_pause() {
+    let place = Place::new();
+    let name = planted(&place);
+    let mount = place.mount(&["--hang-timeout", "1", "--test-fault", "hang:readlink:taken"]);
+    let hung = mount.worker();
+    let link = fs::read_link(mount.path(&name).join("link")).unwrap();
+    assert_eq!(link, Path::new("bin/run"));
+    mount.wait_for("the worker hangs");
+    mount.wait_for("it hung");
+    assert_ne!(mount.worker(), hung);
+    assert_same_trees(&place.path("tree"), &mount.path(&name));
+    mount.stop();
+}
+
+#[test]
+fn a_stopped_worker_is_not_a_dead_one() {
+    let place = Place::new();
+    let name = planted(&place);
+    let mount = place.mount(&["--hang-timeout", "1"]);
+    let worker = mount.worker();
+    kill(worker, Signal::SIGSTOP).unwrap();
+    let link = mount.path(&name).join("link");
+    let reader = thread::spawn(move || fs::read_link(link).unwrap());
+    thread::sleep(Duration::from_secs(3));
+    assert!(!reader.is_finished());
+    kill(worker, Signal::SIGCONT).unwrap();
+    assert_eq!(reader.join().unwrap(), Path::new("bin/run"));
+    assert_eq!(mount.worker(), worker);
+    mount.stop();
+}
+
+#[test]
+fn a_crash_loop_is_slowed_down_and_survived() {
+    let place = Place::new();
+    let name = planted(&place);
+    let mut args = Vec::new();
+    for _ in 0..6 {
+        args.extend(["--test-fault", "kill:readlink:taken"]);
+    }
+    let mount = place.mount(&args);
+    let link = fs::read_link(mount.path(&name).join("link")).unwrap();
+    assert_eq!(link, Path::new("bin/run"));
+    mount.wait_for("in a row were of no use");
+    assert_same_trees(&place.path("tree"), &mount.path(&name));
+    mount.stop();
+}
+
+#[test]
+fn a_signal_dumps_what_was_done() {
+    let place = Place::new();
+    let name = planted(&place);
+    let mount = place.mount(&[]);
+    fs::read(mount.path(&name).join("big")).unwrap();
+    kill(mount.worker(), Signal::SIGKILL).unwrap();
+    mount.wait_for("another takes over");
+    fs::metadata(mount.path(&name).join("nothing")).unwrap();
+    mount.signal(Signal::SIGUSR1);
+    let line = mount.wait_for("statistics: ");
+    let read = line
+        .split(' ')
+        .skip_while(|word| *word != "bytes-read")
+        .nth(1);
+    let read: u64 = read.unwrap().parse().unwrap();
+    assert!(read >= 3_000_000, "over all workers: {line}");
+    mount.stop();
+}
+
+#[test]
+fn a_worker_is_no_use_by_itself() {
+    let place = Place::new();
+    let error = place.fail(["worker"]);
+    assert!(error.contains("for the supervisor"), "{error}");
+}
