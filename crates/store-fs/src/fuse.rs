@@ -24,6 +24,7 @@
 
 mod backing;
 mod data_path;
+mod dead;
 mod fault;
 mod fusermount;
 mod handle;
@@ -37,6 +38,7 @@ mod wire;
 
 pub use backing::BackingFiles;
 pub use data_path::DataPath;
+pub use dead::clear_dead;
 pub use fault::{Effect, Fault, Moment, ParseFaultError};
 pub use handle::{MountHandle, UnmountError};
 pub use holders::Holder;

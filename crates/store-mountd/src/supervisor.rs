@@ -29,6 +29,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -83,6 +84,9 @@ enum Phase {
     Detached,
 }
 
+/// How long an answer may take to get to who asked.
+const ANSWERING: Duration = Duration::from_millis(200);
+
 #[derive(Debug)]
 struct Supervisor {
     /// Where the store was, for messages.
@@ -132,6 +136,10 @@ struct Supervisor {
     /// When the mount was unmounted. The worker tells of the connection's end,
     /// unless it hangs.
     unmounted: Option<Instant>,
+    /// How many acts of unmounting are under way.
+    unmounting: usize,
+    /// When somebody who asked for the end was answered.
+    answered: Option<Instant>,
     /// Why there will be no mount.
     failed: Option<anyhow::Error>,
     /// Whether the mount is left to the next supervisor.
@@ -210,10 +218,10 @@ impl Supervisor {
             Request::InFlight => Reply::InFlight(self.in_flight()),
             Request::Upgrade(file) => return self.upgrade_in_place(file, Some(replies)),
             Request::Unmount { detach: false } => {
-                return self.mounting.act(Act::Unmount(Some(replies)));
+                return self.unmount(Act::Unmount(Some(replies)));
             }
             Request::Unmount { detach: true } => {
-                return self.mounting.act(Act::Detach(Some(replies)));
+                return self.unmount(Act::Detach(Some(replies)));
             }
         };
         // Whoever asked may have gone.
@@ -325,7 +333,19 @@ impl Supervisor {
         {
             process.kill("the mount ends");
         }
+        // The end may be known before what led to it is.
+        let patience = Instant::now() + ANSWERING;
+        while self.unmounting > 0 && Instant::now() < patience {
+            for event in self.mailbox.take() {
+                self.on_event(event);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
         self.notifier.flush();
+        if self.answered.is_some_and(|at| at.elapsed() < ANSWERING) {
+            // A thread passes it on.
+            thread::sleep(ANSWERING);
+        }
         end
     }
 

@@ -17,7 +17,7 @@ use nix::sys::{
 use rustix::fs::{Mode, OFlags, open};
 use store_fs::{
     State,
-    fuse::{BackingFiles, MountHandle, MountOptions, mount},
+    fuse::{BackingFiles, MountHandle, MountOptions, clear_dead, mount},
 };
 
 use super::{
@@ -110,6 +110,13 @@ fn mount_anew(beginning: &Beginning) -> Result<Taken> {
     };
     if let Some(allow_other) = config.allow_other {
         options.allow_other = allow_other;
+    }
+    let dead = clear_dead(&config.mountpoint, &options.name)?;
+    if dead > 0 {
+        tracing::warn!(
+            "took a mount away from {} whose server had died",
+            config.mountpoint.display()
+        );
     }
     let mounted = mount(&config.mountpoint, &options)?;
     let handle = mounted.handle;
@@ -245,6 +252,8 @@ impl Beginning {
             died_at: None,
             told: Told::new(),
             unmounted: None,
+            unmounting: 0,
+            answered: None,
             failed: None,
             kept: false,
             end: None,

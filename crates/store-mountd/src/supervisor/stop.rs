@@ -19,7 +19,7 @@ impl Supervisor {
                 self.phase = Phase::Unmounting { again: false };
                 self.tell(&[NotifyState::Stopping]);
                 self.told.changed();
-                self.mounting.act(Act::Detach(None));
+                self.unmount(Act::Detach(None));
             }
         }
     }
@@ -37,7 +37,13 @@ impl Supervisor {
         self.end = Some(Ok(ExitCode::SUCCESS));
     }
 
+    pub(super) fn unmount(&mut self, act: Act) {
+        self.unmounting += 1;
+        self.mounting.act(act);
+    }
+
     pub(super) fn on_unmount(&mut self, outcome: Outcome, replies: Option<Replies>) {
+        self.unmounting = self.unmounting.saturating_sub(1);
         let asked_by_signal = replies.is_none();
         let again = matches!(self.phase, Phase::Unmounting { again: true });
         let reply = match outcome {
@@ -77,6 +83,7 @@ impl Supervisor {
         self.told.changed();
         if let Some(replies) = replies {
             let _ = replies.try_send(reply);
+            self.answered = Some(Instant::now());
         }
         if again && self.phase == Phase::Detached {
             self.end_in_use();
@@ -100,7 +107,7 @@ impl Supervisor {
 
     /// There will be no mount: the start failed.
     pub(super) fn give_up(&mut self, error: Error) {
-        self.mounting.act(Act::Detach(None));
+        self.unmount(Act::Detach(None));
         self.phase = Phase::Unmounting { again: false };
         self.failed = Some(error);
     }

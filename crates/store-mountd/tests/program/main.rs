@@ -13,5 +13,7 @@ mod mounts;
 mod nar;
 mod notify;
 mod outputs;
+mod reader;
 mod supervisor;
+mod upgrade;
 mod users;

@@ -1,85 +1,13 @@
 //! The supervisor and its workers.
 
-use std::{
-    fs,
-    io::{Read as _, Seek as _},
-    path::{Path, PathBuf},
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, process::Command, thread, time::Duration};
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::harness::{Mount, PROGRAM, Place, assert_same_trees, plant};
-
-/// Reads a tree over and over; every read must work and give the same.
-struct Reader {
-    stop: Arc<AtomicBool>,
-    rounds: Arc<AtomicU64>,
-    thread: JoinHandle<()>,
-}
-
-impl Reader {
-    fn start(tree: PathBuf) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let rounds = Arc::new(AtomicU64::new(0));
-        let thread = thread::spawn({
-            let (stop, rounds) = (stop.clone(), rounds.clone());
-            move || {
-                let mut open = fs::File::open(tree.join("big")).unwrap();
-                while !stop.load(Relaxed) {
-                    let script = fs::read_to_string(tree.join("bin/run")).unwrap();
-                    assert_eq!(script, "#!/bin/sh\necho run\n");
-                    assert_eq!(
-                        fs::read_link(tree.join("link")).unwrap(),
-                        Path::new("bin/run")
-                    );
-                    assert_eq!(fs::read_dir(&tree).unwrap().count(), 6);
-                    assert!(fs::metadata(tree.join("absent")).is_err());
-                    // Not from the cache.
-                    uncache(&open);
-                    let mut big = Vec::new();
-                    open.rewind().unwrap();
-                    open.read_to_end(&mut big).unwrap();
-                    assert!(big.len() == 3_000_000 && big.iter().all(|byte| *byte == 7));
-                    rounds.fetch_add(1, Relaxed);
-                }
-            }
-        });
-        Self {
-            stop,
-            rounds,
-            thread,
-        }
-    }
-
-    /// Waits until everything was read once more from now on.
-    fn once_more(&self) {
-        let target = self.rounds.load(Relaxed) + 2;
-        let end = Instant::now() + Duration::from_secs(30);
-        while self.rounds.load(Relaxed) < target {
-            assert!(!self.thread.is_finished(), "the reader failed");
-            assert!(Instant::now() < end, "the reader is stuck");
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn stop(self) {
-        self.stop.store(true, Relaxed);
-        self.thread.join().unwrap();
-    }
-}
-
-/// Drops a file's pages from the cache.
-fn uncache(file: &fs::File) {
-    use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-    posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
-}
+use crate::{
+    harness::{Mount, PROGRAM, Place, assert_same_trees, plant, require_root},
+    reader::Reader,
+};
 
 fn planted(place: &Place) -> String {
     plant(&place.path("tree"));
@@ -217,4 +145,43 @@ fn a_worker_is_no_use_by_itself() {
     let place = Place::new();
     let error = place.fail(["worker"]);
     assert!(error.contains("for the supervisor"), "{error}");
+}
+
+#[test]
+fn files_that_are_passed_through_stay_open_over_a_restart() {
+    require_root();
+    let place = Place::new();
+    let name = planted(&place);
+    let mount = place.mount(&["--integrity", "at-rest", "--data-path", "passthrough"]);
+    let reader = Reader::start(mount.path(&name));
+    for _ in 0..3 {
+        reader.once_more();
+        kill(mount.worker(), Signal::SIGKILL).unwrap();
+        mount.wait_for("another takes over");
+        reader.once_more();
+    }
+    reader.stop();
+    mount.stop();
+}
+
+#[test]
+fn a_mount_whose_server_died_is_replaced() {
+    require_root();
+    let place = Place::new();
+    let name = planted(&place);
+    let mut mount = place.mount(&[]);
+    let worker = mount.worker();
+    mount.signal(Signal::SIGKILL);
+    mount.wait();
+    kill(worker, Signal::SIGKILL).unwrap();
+    // ENOTCONN, once what was under way has failed otherwise.
+    let errno = |result: std::io::Result<fs::Metadata>| result.err()?.raw_os_error();
+    while errno(fs::metadata(mount.path(&name))) != Some(107) {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let mut command = place.command(["mount".as_ref(), mount.path("").as_os_str()]);
+    let again = Mount::start(&mut command, mount.path(""));
+    assert_same_trees(&place.path("tree"), &again.path(&name));
+    again.stop();
+    assert!(!mount.is_mounted());
 }
