@@ -116,8 +116,10 @@ struct Supervisor {
     asked: Option<Instant>,
     /// When a worker that does not answer was last looked at.
     looked: Instant,
-    /// Whether something else is where the mount was.
-    covered: bool,
+    /// How often workers were asked themselves, and since when there is no
+    /// answer.
+    pings: u64,
+    pinged: Option<Instant>,
     backing: BackingFiles,
     waits_for: Option<&'static str>,
     restarts: Restarts,

@@ -41,6 +41,7 @@ impl Worker {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let socket = inherited(LINK).context("this command is for the supervisor alone")?;
         let link = Arc::new(Link::from_fd(socket));
+        confine::expose_to_oom();
         let served = serve(&link);
         if let Err(error) = &served {
             let message = failure::message(error);

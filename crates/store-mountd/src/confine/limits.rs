@@ -53,3 +53,13 @@ pub(crate) fn protect_from_oom() {
         tracing::debug!(%error, "the kernel does not spare this process when memory is short");
     }
 }
+
+/// Has the kernel choose this process after all others that it may choose: it
+/// was spared like who started it, but has more memory, and can be replaced.
+pub(crate) fn expose_to_oom() {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    let spared = fs::read_to_string(FILE).is_ok_and(|score| score.trim() == "-1000");
+    if spared && let Err(error) = fs::write(FILE, "-900") {
+        tracing::debug!(%error, "the kernel cannot choose this process when memory is short");
+    }
+}

@@ -161,16 +161,7 @@ impl Turn {
     pub(super) fn end_holder(&self) -> Result<bool> {
         let end = Instant::now() + DYING;
         let mut ended = false;
-        while let Some(pid) = self.holder()? {
-            let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
-                Ok(pidfd) => pidfd,
-                Err(Errno::SRCH) => continue,
-                Err(errno) => return Err(errno).context("cannot open the old worker"),
-            };
-            // Is the number still that of who holds it?
-            if self.holder()? != Some(pid) {
-                continue;
-            }
+        while let Some((pid, pidfd)) = self.open_holder()? {
             tracing::info!(pid = pid.as_raw_nonzero(), "ends the worker that was left");
             child::kill(&pidfd);
             ended = true;
@@ -182,6 +173,30 @@ impl Turn {
             }
         }
         Ok(ended)
+    }
+
+    /// As `end_holder`, but does not wait for the end.
+    pub(super) fn kill_holder(&self) -> Result<bool> {
+        let holder = self.open_holder()?;
+        if let Some((_, pidfd)) = &holder {
+            child::kill(pidfd);
+        }
+        Ok(holder.is_some())
+    }
+
+    fn open_holder(&self) -> Result<Option<(Pid, OwnedFd)>> {
+        while let Some(pid) = self.holder()? {
+            let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+                Ok(pidfd) => pidfd,
+                Err(Errno::SRCH) => continue,
+                Err(errno) => return Err(errno).context("cannot open the old worker"),
+            };
+            // Is the number still that of who holds it?
+            if self.holder()? == Some(pid) {
+                return Ok(Some((pid, pidfd)));
+            }
+        }
+        Ok(None)
     }
 
     /// Who has the turn.

@@ -83,9 +83,14 @@ impl Patience {
         (self.deadline / 4).min(Duration::from_secs(1))
     }
 
-    /// Looks once more at a worker that does not answer.
-    pub(super) fn look(&mut self, pid: Pid) -> Verdict {
-        let seen = self.see(pid).unwrap_or_default();
+    /// Looks once more at a worker that does not answer, and at who asks: if
+    /// that one wants for a processor, nothing may have been asked yet.
+    pub(super) fn look(&mut self, worker: Pid, asker: Option<Pid>) -> Verdict {
+        let mut seen = self.see(worker).unwrap_or_default();
+        if let Some(asker) = asker.and_then(|pid| self.see(pid).ok()) {
+            seen.runnable |= asker.runnable;
+            seen.ticks += asker.ticks;
+        }
         self.judge(Instant::now(), seen)
     }
 

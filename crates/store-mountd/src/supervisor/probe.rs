@@ -20,6 +20,7 @@ use clap::Args;
 use rustix::{
     fs::{AtFlags, Mode, OFlags, StatxFlags, fstatfs, open, openat, statat, statx},
     io::Errno,
+    process::Pid,
 };
 use serde::{Deserialize, Serialize};
 
@@ -119,6 +120,11 @@ impl Probe {
             Child::spawn(binary.as_fd(), &arguments, &environment, &fds)?,
             ours,
         ))
+    }
+
+    /// The process that asks, if there is one now.
+    pub(super) fn pid(&self) -> Option<Pid> {
+        self.asker.as_ref().map(|(child, _)| child.pid())
     }
 
     /// Since when an answer is awaited.

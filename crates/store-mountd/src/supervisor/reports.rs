@@ -24,6 +24,8 @@ use crate::{
     logging,
 };
 
+/// How long to wait for the end of a worker that was killed.
+const DYING: Duration = Duration::from_millis(10);
 /// More than the kernel wants a reader of the device to have room for.
 const ROOM: usize = (1 << 20) + (64 << 10);
 
@@ -31,6 +33,15 @@ impl Supervisor {
     /// Starts the next worker.
     pub(super) fn launch(&mut self) {
         self.start_worker = None;
+        match self.handed.turn.kill_holder() {
+            Ok(false) => {}
+            // A worker that nobody knew of, of the supervisor before.
+            Ok(true) => {
+                self.start_worker = Some(Instant::now() + DYING);
+                return;
+            }
+            Err(error) => tracing::warn!("{error:#}"),
+        }
         match self.new_process() {
             Ok(process) => self.worker = Some(process),
             Err(error) => {
@@ -112,7 +123,7 @@ impl Supervisor {
                 self.give_turn(worker);
             }
             Report::Serving { data_path } => self.on_serving(worker, data_path),
-            Report::Pong(_) => {}
+            Report::Pong(number) => self.on_pong(number),
             Report::Register { question } => {
                 let result = self.register(fds);
                 worker.tell(&Order::Registered { question, result }, &[]);
@@ -141,6 +152,7 @@ impl Supervisor {
         if let Some(patience) = &mut self.patience {
             patience.reset();
         }
+        self.pinged = None;
         self.waits_for = None;
         if worker.number == 1 && !self.resumed {
             self.mounting.act(Act::ReadAhead);

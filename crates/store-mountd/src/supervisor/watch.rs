@@ -16,11 +16,10 @@ use super::{
     probe::Answer,
     process::{Process, Stage},
 };
+use crate::link::Order;
 
 /// How often the mount is asked that answers.
 const ASKED_EVERY: Duration = Duration::from_secs(5);
-/// How soon again, if something is mounted over it.
-const COVERED: Duration = Duration::from_secs(30);
 /// How long a worker may take to be of use before it is given up: it opens the
 /// store and waits for its turn.
 const START: Duration = Duration::from_secs(60);
@@ -199,39 +198,50 @@ impl Supervisor {
         self.asked = None;
     }
 
-    /// When to ask the mount, or to look at a worker that does not answer.
+    /// Since when an answer is awaited, of the mount or the worker itself.
+    fn silent_since(&self) -> Option<Instant> {
+        let times = [self.probe.asked(), self.pinged];
+        times.into_iter().flatten().min()
+    }
+
+    /// When to ask, or to look at a worker that does not answer.
     fn next_question(&self, now: Instant) -> Option<Instant> {
-        let worker = self.worker.as_ref()?;
-        worker.serving?;
-        let can_be_asked = matches!(self.phase, Phase::Starting | Phase::Up);
-        if let Some(asked) = self.probe.asked() {
+        self.worker.as_ref()?.serving?;
+        if self.silent_since().is_some() {
             let patience = self.patience.as_ref()?;
-            return Some(self.looked.max(asked) + patience.interval());
-        }
-        if !can_be_asked {
-            return None;
+            return Some(self.looked + patience.interval());
         }
         match self.asked {
             None => Some(now),
-            Some(asked) if self.covered => Some(asked + COVERED),
             Some(asked) => {
-                self.patience.as_ref()?;
-                let sooner = self.hang_after.unwrap_or(ASKED_EVERY);
-                Some(asked + ASKED_EVERY.min(sooner))
+                let at_most = self.hang_after?;
+                Some(asked + ASKED_EVERY.min(at_most))
             }
         }
     }
 
     fn question(&mut self, now: Instant) {
-        if self.probe.asked().is_some() {
-            self.looked = now;
-            self.look();
-            return;
+        self.looked = now;
+        if self.silent_since().is_some() {
+            return self.look();
         }
         self.asked = Some(now);
-        self.looked = now;
-        if let Err(error) = self.probe.ask(&self.binary, self.null.as_fd()) {
+        // A mount that was taken out of the tree cannot be asked.
+        if matches!(self.phase, Phase::Starting | Phase::Up)
+            && let Err(error) = self.probe.ask(&self.binary, self.null.as_fd())
+        {
             tracing::warn!(%error, "cannot ask the mount whether it answers");
+        }
+        if let Some(worker) = &mut self.worker {
+            self.pings += 1;
+            self.pinged = Some(now);
+            worker.tell(&Order::Ping(self.pings), &[]);
+        }
+    }
+
+    pub(super) fn on_pong(&mut self, number: u64) {
+        if number == self.pings {
+            self.pinged = None;
         }
     }
 
@@ -240,7 +250,7 @@ impl Supervisor {
         let (Some(patience), Some(worker)) = (&mut self.patience, &mut self.worker) else {
             return;
         };
-        let waits_for = match patience.look(worker.pid()) {
+        let waits_for = match patience.look(worker.pid(), self.probe.pid()) {
             Verdict::Wait => None,
             Verdict::WaitFor(reason) => Some(reason),
             Verdict::Hangs => {
@@ -273,7 +283,6 @@ impl Supervisor {
         if self.waits_for.take().is_some() {
             self.told.changed();
         }
-        self.covered = answer == Answer::NotThere;
         match answer {
             Answer::Alive => {}
             Answer::NotThere => {
