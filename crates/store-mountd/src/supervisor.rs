@@ -85,7 +85,7 @@ enum Phase {
 }
 
 /// How long an answer may take to get to who asked.
-const ANSWERING: Duration = Duration::from_millis(200);
+const ANSWERING: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 struct Supervisor {
@@ -108,7 +108,7 @@ struct Supervisor {
     signals: SignalFd,
     mailbox: Mailbox,
     /// Its socket goes with it.
-    _control: Option<control::Serving>,
+    control: Option<control::Serving>,
     mounting: Mounting,
     probe: Probe,
     patience: Option<Patience>,
@@ -140,8 +140,8 @@ struct Supervisor {
     unmounted: Option<Instant>,
     /// How many acts of unmounting are under way.
     unmounting: usize,
-    /// When somebody who asked for the end was answered.
-    answered: Option<Instant>,
+    /// Whether somebody asked for the unmounting who is not a signal.
+    answered: bool,
     /// Why there will be no mount.
     failed: Option<anyhow::Error>,
     /// Whether the mount is left to the next supervisor.
@@ -344,9 +344,10 @@ impl Supervisor {
             thread::sleep(Duration::from_millis(1));
         }
         self.notifier.flush();
-        if self.answered.is_some_and(|at| at.elapsed() < ANSWERING) {
-            // A thread passes it on.
-            thread::sleep(ANSWERING);
+        if let Some(control) = &self.control
+            && self.answered
+        {
+            control.wait_for_clients(ANSWERING);
         }
         end
     }

@@ -17,7 +17,7 @@ use std::{
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -55,6 +55,18 @@ pub(crate) struct Listener {
 #[derive(Debug)]
 pub(crate) struct Serving {
     _file: SocketFile,
+    clients: Arc<AtomicUsize>,
+}
+
+impl Serving {
+    /// Waits until no client is connected: all have read what they were
+    /// answered.
+    pub(crate) fn wait_for_clients(&self, at_most: Duration) {
+        let end = Instant::now() + at_most;
+        while self.clients.load(SeqCst) > 0 && Instant::now() < end {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 impl Listener {
@@ -69,12 +81,17 @@ impl Listener {
     /// Hears clients, on threads of their own.
     pub(crate) fn serve(self, conduct: Arc<dyn Conduct>) -> Result<Serving> {
         let Self { socket, file } = self;
+        let clients = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&clients);
         thread::Builder::new()
             .name("control".to_owned())
             .stack_size(STACK)
-            .spawn(move || accept(&socket, &conduct))
+            .spawn(move || accept(&socket, &conduct, &counted))
             .context("cannot start a thread")?;
-        Ok(Serving { _file: file })
+        Ok(Serving {
+            _file: file,
+            clients,
+        })
     }
 }
 
@@ -128,8 +145,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-fn accept(socket: &UnixListener, conduct: &Arc<dyn Conduct>) {
-    let clients = Arc::new(AtomicUsize::new(0));
+fn accept(socket: &UnixListener, conduct: &Arc<dyn Conduct>, clients: &Arc<AtomicUsize>) {
     loop {
         let stream = match socket.accept() {
             Ok((stream, _)) => stream,
@@ -144,7 +160,7 @@ fn accept(socket: &UnixListener, conduct: &Arc<dyn Conduct>) {
             continue;
         }
         let conduct = Arc::clone(conduct);
-        let leaving = Leaving(Arc::clone(&clients));
+        let leaving = Leaving(Arc::clone(clients));
         let started = thread::Builder::new()
             .name("client".to_owned())
             .stack_size(STACK)

@@ -43,7 +43,14 @@ impl Supervisor {
             Err(error) => tracing::warn!("{error:#}"),
         }
         match self.new_process() {
-            Ok(process) => self.worker = Some(process),
+            Ok(mut process) => {
+                // It is of the program that served before: all is said at once,
+                // which is quicker.
+                self.prepare(&mut process);
+                self.give_turn(&mut process);
+                process.stage = Stage::Opening;
+                self.worker = Some(process);
+            }
             Err(error) => {
                 let served = Duration::ZERO;
                 let delay = self.restarts.died(served, 0).max(Duration::from_millis(50));
@@ -107,20 +114,10 @@ impl Supervisor {
 
     fn on_report(&mut self, worker: &mut Process, report: Report, fds: Vec<OwnedFd>) {
         match report {
-            Report::Hello {
-                link,
-                state,
-                program,
-            } => {
-                worker.program = program;
-                match Process::objection(link, state, store_fs::STATE_VERSION) {
-                    None => self.prepare(worker),
-                    Some(objection) => worker.failure = Some(objection),
-                }
-            }
+            Report::Hello { program, .. } => worker.program = program,
             Report::Prepared { paths } => {
+                worker.stage = Stage::Taking;
                 self.paths = paths;
-                self.give_turn(worker);
             }
             Report::Serving { data_path } => self.on_serving(worker, data_path),
             Report::Pong(number) => self.on_pong(number),

@@ -83,7 +83,7 @@ impl Supervisor {
         self.told.changed();
         if let Some(replies) = replies {
             let _ = replies.try_send(reply);
-            self.answered = Some(Instant::now());
+            self.answered = true;
         }
         if again && self.phase == Phase::Detached {
             self.end_in_use();
