@@ -84,11 +84,12 @@ impl Patience {
     }
 
     /// Looks once more at a worker that does not answer, and at who asks: if
-    /// that one wants for a processor, nothing may have been asked yet.
+    /// that one wants for a processor, or is stopped, nothing may have been
+    /// asked yet.
     pub(super) fn look(&mut self, worker: Pid, asker: Option<Pid>) -> Verdict {
         let mut seen = self.see(worker).unwrap_or_default();
         if let Some(asker) = asker.and_then(|pid| self.see(pid).ok()) {
-            seen.runnable |= asker.runnable;
+            seen.runnable |= asker.runnable || asker.stopped;
             seen.ticks += asker.ticks;
         }
         self.judge(Instant::now(), seen)
