@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{bench, demo, dist, test};
+use crate::{bench, demo, dist, test, vm};
 use anyhow::{Context as _, Result, bail};
 use std::path::PathBuf;
 
@@ -21,6 +21,9 @@ Commands:
       --rounds N    Rounds, interleaved (default: 5)
       --files N     Least number of files in the tree (default: 20000)
       --mib N       Least size of the tree in MiB (default: 300)
+  vm-test [SCENARIO…]  Whole systems under QEMU; `list` names the scenarios (default: all)
+      --accel NAME  QEMU's accelerator (default: tcg, which needs nothing; kvm is much faster)
+      --full        Full counts
   static          Build a static store-mountd and print where it is
   help            Print this text
 ";
@@ -39,6 +42,7 @@ pub(crate) enum Command {
         manifest: PathBuf,
     },
     Static,
+    VmTest(vm::Options),
 }
 
 /// Parses the arguments after the program's name.
@@ -63,6 +67,7 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Command> {
             })
         }
         "static" => args.end(Command::Static),
+        "vm-test" => parse_vm_test(args),
         other => bail!("no such command: {other}\n\n{HELP}"),
     }
 }
@@ -83,6 +88,7 @@ pub(crate) fn run(command: Command) -> Result<bool> {
             manifest,
         } => bench::work(&work, &tree, &manifest).map(|()| true),
         Command::Static => dist::run().map(|()| true),
+        Command::VmTest(options) => vm::run(&options),
     }
 }
 
@@ -174,6 +180,20 @@ fn parse_bench<I: Iterator<Item = String>>(mut args: Args<I>) -> Result<Command>
     }
     anyhow::ensure!(options.rounds > 0, "--rounds: at least 1");
     Ok(Command::Bench(options))
+}
+
+fn parse_vm_test<I: Iterator<Item = String>>(mut args: Args<I>) -> Result<Command> {
+    let mut options = vm::Options::default();
+    while let Some((name, inline)) = args.next() {
+        match name.as_str() {
+            "--full" => options.full = true,
+            "--accel" => options.accelerator = Some(args.value(&name, inline)?),
+            _ if is_help(&name) => return Ok(Command::Help),
+            _ if name.starts_with('-') => return Err(unexpected(&name)),
+            _ => options.scenarios.push(name),
+        }
+    }
+    Ok(Command::VmTest(options))
 }
 
 #[cfg(test)]

@@ -2,22 +2,28 @@
 
 use crate::{process, workspace};
 use anyhow::{Context as _, Result, ensure};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// An explicit target, for with `+crt-static` on the host's own proc-macros could not be built.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 pub(crate) fn run() -> Result<()> {
-    let program = build()?;
-    check(&program)?;
+    let program = program()?;
     let size = std::fs::metadata(&program)?.len();
     println!("{}", program.display());
     eprintln!("static, {:.1} MiB", size as f64 / f64::from(1 << 20));
     Ok(())
 }
 
-fn build() -> Result<std::path::PathBuf> {
+/// Builds the static program, unless it is there.
+pub(crate) fn program() -> Result<PathBuf> {
+    let program = build()?;
+    check(&program)?;
+    Ok(program)
+}
+
+fn build() -> Result<PathBuf> {
     // cargo reads RUSTFLAGS from the environment of this process's child only.
     let flags = format!(
         "{} -C target-feature=+crt-static",

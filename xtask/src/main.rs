@@ -9,6 +9,7 @@ mod mount;
 mod process;
 mod sys;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;

@@ -1,0 +1,137 @@
+//! `cargo xtask vm-test`: whole systems with the program in them, under QEMU.
+//! docs/vm-tests.md explains how they are put together.
+
+mod files;
+mod image;
+mod lab;
+mod machine;
+mod report;
+mod scenarios;
+
+use crate::{dist, sys, workspace};
+use anyhow::{Context as _, Result, bail, ensure};
+use image::Images;
+use lab::Lab;
+use report::Report;
+use scenarios::{SCENARIOS, Scenario};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What the command line asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// Their names; none is all.
+    pub(crate) scenarios: Vec<String>,
+    /// QEMU's accelerator.
+    pub(crate) accelerator: Option<String>,
+    /// Full counts.
+    pub(crate) full: bool,
+}
+
+/// Checks that ran.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Totals {
+    passed: usize,
+    failed: usize,
+}
+
+/// `cargo xtask vm-test`.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    if options.scenarios.iter().any(|name| name == "list") {
+        for scenario in SCENARIOS {
+            println!("{:12} {}", scenario.name, scenario.summary);
+        }
+        return Ok(true);
+    }
+    let names: Vec<&str> = options.scenarios.iter().map(String::as_str).collect();
+    let selected = select(&names)?;
+    sys::catch_signals();
+    let logs = workspace::target_dir()?.join("vm-logs");
+    let totals = run_all(
+        &selected,
+        options.accelerator.as_deref(),
+        &logs,
+        options.full,
+    )?;
+    println!("{} passed, {} failed", totals.passed, totals.failed);
+    Ok(totals.failed == 0 && totals.passed > 0)
+}
+
+fn select(names: &[&str]) -> Result<Vec<&'static Scenario>> {
+    let known: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+        bail!("no scenario {unknown}; there are {}", known.join(", "));
+    }
+    let wanted = |name: &str| names.is_empty() || names.contains(&name);
+    Ok(SCENARIOS
+        .iter()
+        .filter(|scenario| wanted(scenario.name))
+        .collect())
+}
+
+fn run_all(
+    selected: &[&Scenario],
+    accelerator: Option<&str>,
+    logs: &Path,
+    full: bool,
+) -> Result<Totals> {
+    ensure!(
+        sys::is_root(),
+        "the images are built, and the tests run, by root"
+    );
+    let program = program()?;
+    let images = Images::prepare(logs)?;
+    let mut totals = Totals::default();
+    for scenario in selected {
+        println!("-- {}: {}", scenario.name, scenario.summary);
+        let begin = Instant::now();
+        let dir = fresh_dir(&logs.join(scenario.name))?;
+        let mut report = Report::new(&dir.join("report"))?;
+        let lab = Lab {
+            images: &images,
+            program: &program,
+            accelerator: accelerator.unwrap_or("tcg"),
+            dir: &dir,
+            full,
+        };
+        if let Err(error) = (scenario.run)(&lab, &mut report) {
+            report.fail(scenario.name, &format!("{error:#}"));
+        }
+        let Totals { passed, failed } = report.totals();
+        println!(
+            "   {}: {passed} passed, {failed} failed ({:.0?})",
+            scenario.name,
+            begin.elapsed()
+        );
+        totals.passed += passed;
+        totals.failed += failed;
+        if failed == 0 {
+            lab.discard_disks()?;
+        } else {
+            println!("   consoles and journals are in {}", dir.display());
+        }
+        if sys::interrupted() {
+            bail!("interrupted");
+        }
+    }
+    Ok(totals)
+}
+
+/// The static program: a guest has another libc, and in an initramfs there is none.
+fn program() -> Result<PathBuf> {
+    match std::env::var_os("STORE_MOUNTD_STATIC") {
+        Some(program) => PathBuf::from(program)
+            .canonicalize()
+            .context("STORE_MOUNTD_STATIC"),
+        None => dist::program(),
+    }
+}
+
+fn fresh_dir(dir: &Path) -> Result<PathBuf> {
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))?;
+    }
+    fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+    Ok(dir.to_owned())
+}

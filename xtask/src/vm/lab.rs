@@ -1,0 +1,100 @@
+//! What scenarios work with.
+
+use super::files;
+use super::image::Images;
+use super::machine::{Disk, Machine, Outcome};
+use super::report::Report;
+use crate::{process, workspace};
+use anyhow::{Context as _, Result};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub(super) const UNIT: &str = "tvix-store-mount.service";
+pub(super) const CONFIG_FILE: &str = "etc/tvix-store-mount/config.toml";
+
+/// A configuration for the system whose root is at `prefix`.
+pub(super) fn config(prefix: &str) -> String {
+    format!("mountpoint = \"{prefix}/nix/store\"\nstore = \"{prefix}/var/lib/tvix-store-mount\"\n")
+}
+
+/// One scenario's workplace.
+#[derive(Debug)]
+pub(super) struct Lab<'a> {
+    pub(super) images: &'a Images,
+    /// The static program.
+    pub(super) program: &'a Path,
+    pub(super) accelerator: &'a str,
+    /// Consoles, results and journals are kept here.
+    pub(super) dir: &'a Path,
+    /// All that takes long too.
+    pub(super) full: bool,
+}
+
+impl Lab<'_> {
+    /// Disks and initramfs archives of this scenario; they are removed when it passes.
+    pub(super) fn disks(&self) -> Result<PathBuf> {
+        let dir = self.dir.join("disks");
+        fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        Ok(dir)
+    }
+
+    pub(super) fn discard_disks(&self) -> Result<()> {
+        let dir = self.disks()?;
+        fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())
+    }
+
+    /// The program, working on a store on the host.
+    pub(super) fn mountd(&self, store: &Path, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(self.program);
+        command.arg("--store").arg(store).args(arguments);
+        process::output(&mut command)
+    }
+
+    /// The program, its unit, its configuration, and the test's script, as files to lay over the
+    /// root of a Debian system.
+    pub(super) fn guest_files(&self, root: &Path, script: &str) -> Result<()> {
+        files::copy(self.program, root, "usr/bin/store-mountd")?;
+        self.unit(root, "usr/lib/systemd/system")?;
+        files::write(root, CONFIG_FILE, &config(""))?;
+        let wants = root.join("etc/systemd/system/local-fs.target.wants");
+        fs::create_dir_all(&wants).with_context(|| wants.display().to_string())?;
+        symlink(format!("/usr/lib/systemd/system/{UNIT}"), wants.join(UNIT))?;
+        self.script(root, script)
+    }
+
+    /// The unit as it is shipped.
+    pub(super) fn unit(&self, root: &Path, dir: &str) -> Result<()> {
+        let source = workspace::root().join("systemd").join(UNIT);
+        files::copy(&source, root, &format!("{dir}/{UNIT}"))
+    }
+
+    /// What runs and reports in the guest.
+    pub(super) fn script(&self, root: &Path, script: &str) -> Result<()> {
+        let guest = workspace::root().join("tests-vm/guest");
+        files::copy_tree(&guest.join("root"), root)?;
+        for (source, name) in [("lib", "lib"), ("reader", "reader"), (script, "script")] {
+            let source = guest.join(format!("{source}.sh"));
+            files::copy(&source, root, &format!("vm/{name}.sh"))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn run(&self, machine: &Machine, report: &mut Report) -> Result<Outcome> {
+        let outcome = machine.run(self.dir, self.accelerator, report)?;
+        report.note(&format!("{}: took {:.0?}", machine.name, outcome.took));
+        Ok(outcome)
+    }
+
+    /// A disk of this scenario with the tree in it.
+    pub(super) fn disk(&self, tree: &Path, name: &'static str, spare_mib: u64) -> Result<Disk> {
+        let path = self.disks()?.join(format!("{name}.img"));
+        files::ext4(tree, name, spare_mib, &path)?;
+        Ok(Disk {
+            path,
+            serial: name,
+            keep_writes: false,
+        })
+    }
+}

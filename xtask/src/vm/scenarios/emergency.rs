@@ -1,0 +1,62 @@
+//! Boots that cannot succeed, and what they say.
+
+use super::boot::System;
+use crate::vm::lab::Lab;
+use crate::vm::report::Report;
+use anyhow::{Context as _, Result};
+use std::fs;
+
+/// What systemd's emergency shell says.
+const SHELL: &str = "emergency mode";
+
+pub(super) fn run(lab: &Lab<'_>, report: &mut Report) -> Result<()> {
+    let system = System::new(lab, "boot")?;
+    let store = system.store();
+    damage_indexes(&store)?;
+    boot(lab, report, &system, "damaged")?;
+    fs::remove_dir_all(&store)?;
+    boot(lab, report, &system, "missing")
+}
+
+fn boot(lab: &Lab<'_>, report: &mut Report, system: &System, kind: &'static str) -> Result<()> {
+    let disk = system.disk(lab)?;
+    let mut machine = system.machine(lab, kind, &disk)?;
+    machine.until = Some(SHELL);
+    let outcome = lab.run(&machine, report)?;
+    report.check(
+        &format!("{kind}: a shell is offered"),
+        outcome.console.contains(SHELL),
+        || "the machine ended".to_owned(),
+    );
+    let line = outcome
+        .console
+        .lines()
+        .find(|line| line.contains("store-mountd") && line.contains("/sysroot/var/lib"));
+    report.check(
+        &format!("{kind}: the console says what is wrong"),
+        line.is_some(),
+        || "nothing of store-mountd's".to_owned(),
+    );
+    if let Some(line) = line {
+        report.note(line.trim());
+    }
+    Ok(())
+}
+
+/// Overwrites the beginning of all files that say what is where.
+fn damage_indexes(store: &std::path::Path) -> Result<()> {
+    for entry in fs::read_dir(store.join("packs"))? {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "meta")
+        {
+            let mut bytes = fs::read(&path)?;
+            let end = bytes.len().min(4096);
+            bytes[..end].fill(0x55);
+            fs::remove_file(&path)?;
+            fs::write(&path, bytes).with_context(|| path.display().to_string())?;
+        }
+    }
+    Ok(())
+}
