@@ -3,20 +3,24 @@
 
 mod mount {
     mod harness;
+    mod served;
     mod tree;
 
     mod attributes;
+    mod blocked;
     mod budget;
     mod data_path;
     mod faults;
     mod forget;
     mod identity;
+    mod interrupt;
     mod lookup;
     mod random_trees;
     mod read_only;
     mod readdir;
     mod reading;
     mod readlink;
+    mod resume;
     mod statfs;
     mod unmounting;
     mod unprivileged;

@@ -168,7 +168,8 @@ pub fn serve(
             engine.go_on(decided)?;
             resume::resume(&engine, left, decided.has_resend && !options.no_resend)
         }
-        None => Vec::new(),
+        // Its answer may not have been written: it was INIT.
+        None => resume::resume(&engine, left, false),
     };
     let pool = Pool::start(engine, options.threads, options.max_threads, left)?;
     Ok(Serving { pool: Some(pool) })

@@ -27,6 +27,8 @@ pub(crate) struct Config {
     pub(crate) options: Options,
     pub(crate) readdirplus: Readdirplus,
     pub(crate) data_path: DataPath,
+    /// As many threads as are the default, unless it is told.
+    pub(crate) threads: Option<(usize, usize)>,
 }
 
 impl Default for Config {
@@ -35,6 +37,7 @@ impl Default for Config {
             options: Options::default(),
             readdirplus: Readdirplus::default(),
             data_path: data_path(),
+            threads: None,
         }
     }
 }
@@ -113,11 +116,15 @@ struct Fuse {
 impl Fuse {
     fn mount(filesystem: Arc<Filesystem>, config: &Config) -> Self {
         let mountpoint = tempfile::tempdir().expect("a temporary directory");
-        let serve_options = ServeOptions {
+        let mut serve_options = ServeOptions {
             readdirplus: config.readdirplus,
             data_path: config.data_path,
             ..ServeOptions::default()
         };
+        if let Some((threads, max_threads)) = config.threads {
+            serve_options.threads = threads;
+            serve_options.max_threads = max_threads;
+        }
         let session = Session::start(
             mountpoint.path(),
             filesystem,

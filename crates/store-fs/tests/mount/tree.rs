@@ -19,9 +19,9 @@ use castore::{
     Node, Object, PathComponent, blobservice::MemoryBlobService,
     directoryservice::MemoryDirectoryService,
 };
-use parking_lot::RwLock;
+use parking_lot::{Condvar, Mutex, RwLock};
 use proptest::prelude::*;
-use store_fs::{Filesystem, Options, Root, RootEntry, RootKey, Usage};
+use store_fs::{Filesystem, Options, Root, RootEntry, RootKey, State, Usage};
 
 /// A tree to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +131,42 @@ impl Root for MemoryRoot {
     }
 }
 
+/// Keeps those waiting who ask for some contents, until it is opened.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    closed: Mutex<HashSet<Digest>>,
+    opened: Condvar,
+    waiting: AtomicU64,
+}
+
+impl Gate {
+    pub(crate) fn close(&self, digest: Digest) {
+        self.closed.lock().insert(digest);
+    }
+
+    pub(crate) fn open(&self) {
+        self.closed.lock().clear();
+        self.opened.notify_all();
+    }
+
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    fn pass(&self, digest: &Digest) {
+        let mut closed = self.closed.lock();
+        if !closed.contains(digest) {
+            return;
+        }
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        while closed.contains(digest) {
+            self.opened.wait(&mut closed);
+        }
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Blobs in memory, some of which can be made to be lost, damaged or to have
 /// another size, to take their time, and to make a reader panic.
 #[derive(Debug, Default)]
@@ -141,6 +177,7 @@ pub(crate) struct FaultyBlobs {
     short: RwLock<HashSet<Digest>>,
     cursed: RwLock<HashSet<Digest>>,
     slow: RwLock<HashSet<Digest>>,
+    pub(crate) gate: Gate,
     done_with: Arc<AtomicU64>,
 }
 
@@ -230,6 +267,7 @@ impl BlobService for FaultyBlobs {
         if self.slow.read().contains(digest) {
             std::thread::sleep(Duration::from_secs(1));
         }
+        self.gate.pass(digest);
         let sound = self.sound.open(digest)?;
         Ok(sound.map(|sound| {
             let fault = self.damaged.read().get(digest).copied();
@@ -265,6 +303,7 @@ impl BlobService for FaultyBlobs {
 pub(crate) struct FaultyDirectories {
     sound: MemoryDirectoryService,
     missing: RwLock<HashSet<Digest>>,
+    pub(crate) gate: Gate,
 }
 
 impl FaultyDirectories {
@@ -278,6 +317,7 @@ impl DirectoryService for FaultyDirectories {
         if self.missing.read().contains(digest) {
             return Ok(None);
         }
+        self.gate.pass(digest);
         self.sound.get(digest)
     }
 
@@ -329,6 +369,18 @@ impl Store {
             }
             Tree::Symlink(target) => Node::symlink(target.clone().into()).expect("a target"),
         }
+    }
+
+    /// A filesystem over the store that goes on with a state.
+    pub(crate) fn filesystem_with(&self, options: Options, state: Arc<State>) -> Arc<Filesystem> {
+        let filesystem = Filesystem::with_state(
+            Arc::clone(&self.root) as _,
+            Arc::clone(&self.blobs) as _,
+            Arc::clone(&self.directories) as _,
+            options,
+            state,
+        );
+        Arc::new(filesystem.expect("a sound state"))
     }
 
     /// A filesystem over the store.
