@@ -23,12 +23,18 @@ pub(super) fn of_worker(network: bool, otherwise: &SeccompAction) -> Result<()> 
     if !network {
         forbidden.append(&mut unconditional(lists::NETWORK));
     }
+    // Signals are for oneself: an abort is one.
+    let own = std::process::id() as i32;
+    for call in [libc::SYS_kill, libc::SYS_tgkill] {
+        forbidden.insert(call, vec![rule(&[(0, SeccompCmpOp::Ne, own)])?]);
+    }
     // Its flags are out of a filter's sight. Libraries use `clone` when there is
     // none.
     let hidden = unconditional(&[libc::SYS_clone3]);
     // Of two filters that both refuse the stricter counts. So what one forbids
     // is nothing to the other.
-    let mut allowed = forbidden.clone();
+    let calls: Vec<_> = forbidden.keys().copied().collect();
+    let mut allowed = unconditional(&calls);
     allowed.append(&mut hidden.clone());
     forbid(forbidden, libc::EPERM)?;
     forbid(hidden, libc::ENOSYS)?;
@@ -45,9 +51,6 @@ pub(super) fn of_worker(network: bool, otherwise: &SeccompAction) -> Result<()> 
     }
     let thread = libc::CLONE_THREAD;
     allowed.insert(libc::SYS_clone, vec![rule(&[(0, masked(thread), thread)])?]);
-    // An abort is a signal to oneself.
-    let own = std::process::id() as i32;
-    allowed.insert(libc::SYS_tgkill, vec![rule(&[(0, SeccompCmpOp::Eq, own)])?]);
     allowed.insert(libc::SYS_prctl, any_of(0, lists::PRCTL)?);
     allowed.insert(libc::SYS_ioctl, any_of(1, lists::IOCTL)?);
     allowed.insert(libc::SYS_madvise, any_of(2, lists::MADVISE)?);

@@ -183,6 +183,9 @@ fn a_worker_starts_no_program_and_ends_no_process() {
         assert_eq!(result.unwrap_err(), Errno::EPERM);
         let result = signal::kill(unistd::getppid(), None);
         assert_eq!(result.unwrap_err(), Errno::EPERM);
+        // But to oneself; this one does nothing.
+        signal::kill(unistd::getpid(), signal::Signal::SIGURG).unwrap();
+        signal::raise(signal::Signal::SIGURG).unwrap();
         let sets = capabilities(None).unwrap();
         assert!(sets.permitted.is_empty() && sets.effective.is_empty());
         assert!(rustix::thread::no_new_privs().unwrap());

@@ -245,11 +245,10 @@ pub(super) const CHANGING: &[c_long] = &[
     libc::SYS_futimesat,
 ];
 
-/// What concerns other processes and programs.
+/// What concerns other processes and programs. Signals are where this is used.
 pub(super) const OTHER_PROCESSES: &[c_long] = &[
     libc::SYS_execve,
     libc::SYS_execveat,
-    libc::SYS_kill,
     libc::SYS_tkill,
     libc::SYS_rt_sigqueueinfo,
     libc::SYS_rt_tgsigqueueinfo,
