@@ -13,6 +13,7 @@ use std::{fmt, num::NonZero, path::PathBuf, time::Duration};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use store_fs::fuse::ServeOptions;
 
 pub(crate) use self::{
     file::SettingsFile,
@@ -72,8 +73,8 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZero<usize>>,
 
-    /// How many requests to handle at a time if some wait for a disk or a
-    /// remote. Without it, what measures best.
+    /// How many requests to handle at a time, those included that wait for a
+    /// disk or a remote: for each that does, another is handled.
     #[arg(long, value_name = "N")]
     pub(crate) max_threads: Option<NonZero<usize>>,
 
@@ -123,6 +124,7 @@ impl Settings {
             data_path: Some(DataPathChoice::default()),
             list_root: Some(false),
             xattrs: Some(filesystem.xattrs),
+            max_threads: NonZero::new(ServeOptions::default().max_threads),
             allow_nonempty: Some(false),
             directory_cache: Some(Bytes(filesystem.directory_cache)),
             opened_blobs: Some(filesystem.opened_blobs),
@@ -134,7 +136,6 @@ impl Settings {
             mountpoint: None,
             allow_other: None,
             threads: None,
-            max_threads: None,
         }
     }
 

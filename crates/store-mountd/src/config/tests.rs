@@ -36,7 +36,7 @@ fn flags_go_before_the_file_and_the_file_before_defaults() {
     assert_eq!(config.metrics_listen.to_string(), "127.0.0.1:9");
     assert_eq!(config.data_path, DataPathChoice::Auto);
     assert!(config.confine);
-    assert_eq!(config.max_threads, None);
+    assert_eq!(config.max_threads, Settings::defaults().max_threads);
 }
 
 #[test]
@@ -110,14 +110,7 @@ fn a_file_that_cannot_be_read_is_named() {
 
 #[test]
 fn every_setting_has_a_default_or_is_said_not_to() {
-    let without: BTreeSet<_> = [
-        "store",
-        "mountpoint",
-        "allow-other",
-        "threads",
-        "max-threads",
-    ]
-    .into();
+    let without: BTreeSet<_> = ["store", "mountpoint", "allow-other", "threads"].into();
     let defaults = serde_json::to_value(Settings::defaults()).unwrap();
     for (name, value) in defaults.as_object().unwrap() {
         assert_eq!(value.is_null(), without.contains(name.as_str()), "{name}");
