@@ -136,10 +136,13 @@ fn the_mount_is_everybodys() {
 }
 
 #[test]
-fn the_program_may_what_it_keeps() {
+fn the_program_may_what_it_keeps_and_says_so() {
     let allowed = option("Service", "CapabilityBoundingSet");
     let allowed: Vec<_> = allowed.split(' ').collect();
+    let document = include_str!("../../../docs/operations.md");
     for (name, _) in crate::confine::SUPERVISOR_CAPABILITIES.iter_names() {
-        assert!(allowed.contains(&&*format!("CAP_{name}")), "{name}");
+        let name = format!("CAP_{name}");
+        assert!(allowed.contains(&&*name), "{name}");
+        assert!(document.contains(&name), "{name} is not documented");
     }
 }

@@ -14,6 +14,7 @@ mod nar;
 mod notify;
 mod outputs;
 mod reader;
+mod status;
 mod supervisor;
 mod upgrade;
 mod users;
