@@ -26,6 +26,7 @@ mod entry;
 mod filter;
 mod folder;
 mod index;
+mod nearby;
 mod pack;
 mod session;
 mod snapshot;

@@ -19,6 +19,7 @@ use super::{
     entry::{Entry, Key, Kind, PackId, Place},
     folder::Folder,
     index::IndexWriter,
+    nearby::Nearby,
     pack::{Pack, ReadError, record_check},
     session::blob_shard,
     snapshot::{Snapshot, merged},
@@ -46,6 +47,7 @@ pub(super) struct Engine {
     snapshot: RwLock<Arc<Snapshot>>,
     refreshing: Mutex<()>,
     open_packs: Cache<PackId, Arc<Pack>>,
+    nearby: Nearby,
     /// Objects that were found damaged: a session stores them again.
     discarded: Mutex<HashSet<(Kind, Key)>>,
     /// Set when a blob turned out to be damaged: another process may have
@@ -66,6 +68,7 @@ impl Engine {
             snapshot: RwLock::new(Arc::new(snapshot)),
             refreshing: Mutex::new(()),
             open_packs: Cache::new(OPEN_PACKS),
+            nearby: Nearby::default(),
             discarded: Mutex::default(),
             suspect: Arc::default(),
         })
@@ -122,7 +125,6 @@ impl Engine {
         }
     }
 
-    /// Whether a session need not store the object.
     /// Whether a session need not store the object: it is known, not found
     /// damaged, and its bytes are there.
     pub(super) fn has_sound(&self, kind: Kind, key: &Key) -> Result<bool, Error> {
@@ -202,7 +204,23 @@ impl Engine {
     }
 
     pub(super) fn directory(&self, digest: &Digest) -> Result<Option<Arc<Directory>>, Error> {
-        self.read(Kind::Directory, digest.as_bytes(), |held| held.directory())
+        if let Some(directory) = self.nearby_directory(digest) {
+            return Ok(Some(directory));
+        }
+        self.read(Kind::Directory, digest.as_bytes(), |held| {
+            if let Place::Pack { offset } = held.entry.place {
+                (self.nearby).look_around(held.entry.pack, &held.pack, offset);
+            }
+            held.directory()
+        })
+    }
+
+    /// The directory, if it lies near others that were read lately.
+    fn nearby_directory(&self, digest: &Digest) -> Option<Arc<Directory>> {
+        let entry = self.nearby.find(digest.as_bytes())?;
+        let pack = self.pack(entry.pack).ok()?;
+        // What fails is looked for, and told of, as if there had been no guess.
+        Held::new(self, entry, pack).directory().ok()
     }
 
     pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<Arc<dyn Blob>>, Error> {

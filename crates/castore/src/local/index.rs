@@ -29,6 +29,7 @@ use std::{
 use super::{
     entry::{Entry, Key, Kind, PackId},
     filter::Filter,
+    nearby::Blocks,
 };
 use crate::Error;
 
@@ -38,6 +39,9 @@ const VERSION: u32 = 1;
 const PAGE_HEADER: usize = 64;
 const ENTRIES_PER_PAGE: usize = (PAGE - PAGE_HEADER) / Entry::LEN;
 const FENCE: usize = 16;
+/// What is read at once around a page. Keys are scattered, but as a rule all
+/// pages of an index that is not big will be asked for.
+const AROUND: u64 = 128 << 10;
 
 type Fence = [u8; FENCE];
 
@@ -67,6 +71,7 @@ pub(super) struct Index {
     fences: Box<[Fence]>,
     packs: Box<[PackId]>,
     filter: Filter,
+    blocks: Blocks,
 }
 
 /// What an index has, in numbers.
@@ -167,6 +172,7 @@ impl Index {
             fences,
             packs,
             filter: Filter::from_bytes(filter),
+            blocks: Blocks::new(AROUND, len),
         })
     }
 
@@ -200,8 +206,10 @@ impl Index {
     fn page(&self, page: usize) -> Result<Page, Error> {
         let mut bytes = [0; PAGE];
         let number = page as u64 + 1;
+        let offset = number * PAGE as u64;
+        self.blocks.read_ahead(&self.file, offset);
         self.file
-            .read_exact_at(&mut bytes, number * PAGE as u64)
+            .read_exact_at(&mut bytes, offset)
             .map_err(|source| match source.kind() {
                 io::ErrorKind::UnexpectedEof => self.damaged(page, "the file is cut short"),
                 _ => Error::io("read", &self.path)(source),

@@ -20,6 +20,7 @@
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
+    iter,
     os::unix::fs::FileExt,
     path::PathBuf,
 };
@@ -27,6 +28,7 @@ use std::{
 use super::{
     entry::{Key, PackId},
     folder::Folder,
+    nearby::Blocks,
 };
 use crate::Error;
 
@@ -34,6 +36,10 @@ const FILE_HEADER: usize = 16;
 const OBJECT_HEADER: usize = 48;
 const VERSION: u32 = 1;
 const BUFFER: usize = 256 * 1024;
+const MAGIC: &[u8; 4] = b"OBJ\0";
+/// What is read at once around what is asked for. As much as the kernel reads
+/// around a page of a mapped file, and ext4 around an inode.
+const AROUND: u64 = 128 << 10;
 
 /// What an object header says; a superset of what an index has entries for.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +91,7 @@ impl Appender {
     pub(super) fn append(&mut self, tag: Tag, key: &Key, parts: &[&[u8]]) -> Result<u64, Error> {
         let size: usize = parts.iter().map(|part| part.len()).sum();
         let mut header = [0; OBJECT_HEADER];
-        header[..4].copy_from_slice(b"OBJ\0");
+        header[..4].copy_from_slice(MAGIC);
         header[4] = tag as u8;
         header[8..16].copy_from_slice(&(size as u64).to_le_bytes());
         header[16..].copy_from_slice(key);
@@ -124,9 +130,14 @@ impl Pack {
     /// Opens a pack; a file that is not there is noticed when it is read.
     pub(super) fn open(folder: &Folder, id: PackId) -> Result<Self, Error> {
         let open = |name: String| {
+            let file = folder.open_file(&name)?;
+            let len = file
+                .as_ref()
+                .and_then(|file| Some(file.metadata().ok()?.len()));
             Ok::<_, Error>(PackFile {
-                file: folder.open_file(&name)?,
+                file,
                 path: folder.file_path(&name),
+                blocks: Blocks::new(AROUND, len.unwrap_or_default()),
             })
         };
         Ok(Self {
@@ -140,6 +151,7 @@ impl Pack {
 pub(super) struct PackFile {
     file: Option<File>,
     pub(super) path: PathBuf,
+    blocks: Blocks,
 }
 
 /// Why bytes could not be read from the store's files.
@@ -152,15 +164,34 @@ pub(super) enum ReadError {
 }
 
 impl PackFile {
+    fn file(&self) -> Result<&File, ReadError> {
+        (self.file.as_ref()).ok_or(ReadError::Absent("the file is missing"))
+    }
+
     pub(super) fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), ReadError> {
-        let file = (self.file.as_ref()).ok_or(ReadError::Absent("the file is missing"))?;
+        let file = self.file()?;
+        self.blocks.read_ahead(file, offset);
         read_exact_at(file, buf, offset)
+    }
+
+    /// Reads as much as there is; answers how much that was.
+    pub(super) fn read_some_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, ReadError> {
+        let file = self.file()?;
+        let mut len = 0;
+        while len < buf.len() {
+            match file.read_at(&mut buf[len..], offset + len as u64) {
+                Ok(0) => break,
+                Ok(read) => len += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(ReadError::Io(error)),
+            }
+        }
+        Ok(len)
     }
 
     /// Bytes of the file.
     pub(super) fn len(&self) -> Result<u64, ReadError> {
-        let file = (self.file.as_ref()).ok_or(ReadError::Absent("the file is missing"))?;
-        Ok(file.metadata().map_err(ReadError::Io)?.len())
+        Ok(self.file()?.metadata().map_err(ReadError::Io)?.len())
     }
 }
 
@@ -170,6 +201,38 @@ pub(super) fn read_exact_at(file: &File, buf: &mut [u8], offset: u64) -> Result<
             ReadError::Absent("the file is cut short")
         } else {
             ReadError::Io(error)
+        }
+    })
+}
+
+/// Directories in a stretch of a pack's `.meta` that may begin and end amid an
+/// object: the key, where the object begins in the stretch, and its size. None
+/// of it is verified.
+pub(super) fn directories(bytes: &[u8]) -> impl Iterator<Item = (&Key, usize, u64)> {
+    let mut at = 0;
+    iter::from_fn(move || {
+        loop {
+            let rest = bytes.get(at..)?;
+            let Some(header) = rest.first_chunk::<OBJECT_HEADER>() else {
+                return None;
+            };
+            let (fixed, key) = header.split_last_chunk()?;
+            let (tag, size) = fixed.split_last_chunk()?;
+            let size = u64::from_le_bytes(*size);
+            let known = tag.starts_with(MAGIC) && tag[5..] == [0; 3];
+            match (known, usize::try_from(size).ok()) {
+                (true, Some(len)) => {
+                    let object = at + OBJECT_HEADER;
+                    at = object.saturating_add(len);
+                    if tag[4] == Tag::Directory as u8 {
+                        return Some((key, object, size));
+                    }
+                }
+                _ => {
+                    let next = rest[1..].windows(MAGIC.len()).position(|w| w == MAGIC)?;
+                    at += 1 + next;
+                }
+            }
         }
     })
 }

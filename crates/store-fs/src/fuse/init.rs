@@ -33,10 +33,13 @@ use super::wire;
 /// for names alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Readdirplus {
-    /// When it expects that a listing is followed by lookups of its names.
-    #[default]
+    /// When it expects that a listing is followed by lookups of its names: it
+    /// does so at its beginning, and after a lookup in between.
     Auto,
-    /// Always.
+    /// Always. Who walks a tree lists all of a directory before he looks at its
+    /// files: with `Auto` those that are not in the first reply are looked up
+    /// one by one.
+    #[default]
     Always,
     /// Never.
     Never,
