@@ -1,13 +1,20 @@
-//! `cargo xtask bench`: comparisons with ordinary tools in the same run on the same disk.
+//! `cargo xtask bench`: comparisons with other ways to have the same files, in the same run on the
+//! same disk.
 
+mod aims;
 mod import;
 mod measure;
+mod page;
 mod read;
+mod results;
+mod scale;
 mod subject;
 mod tree;
+mod usage;
 mod work;
 
-use crate::{sys, workspace};
+use self::results::Results;
+use crate::{mount, sys, workspace};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,21 +24,21 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Options {
     /// Rounds; each runs every row once.
     pub(crate) rounds: usize,
-    /// At least so many files in the tree.
-    pub(crate) files: usize,
-    /// At least so many MiB in the tree.
-    pub(crate) mib: u64,
     /// The suites to run, or all.
-    pub(crate) rows: Vec<String>,
+    pub(crate) suites: Vec<String>,
+    /// Rows and subjects to leave out.
+    pub(crate) without: Vec<String>,
+    /// Put the tables into the documentation.
+    pub(crate) write: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             rounds: 5,
-            files: 20_000,
-            mib: 300,
-            rows: Vec::new(),
+            suites: Vec::new(),
+            without: Vec::new(),
+            write: false,
         }
     }
 }
@@ -46,9 +53,20 @@ struct Bench<'a> {
     dir: PathBuf,
 }
 
-type Suite = fn(&Bench<'_>) -> Result<()>;
+impl Bench<'_> {
+    fn is_without(&self, name: &str) -> bool {
+        self.options.without.iter().any(|without| without == name)
+    }
 
-const SUITES: &[(&str, Suite)] = &[("import", import::run), ("read", read::run)];
+    /// Where subjects are mounted, one after the other.
+    fn mountpoint(&self) -> Result<PathBuf> {
+        let path = self.dir.join("mount");
+        mount::prepare_mountpoint(&path)?;
+        Ok(path)
+    }
+}
+
+const SUITES: [&str; 3] = ["import", "read", "scale"];
 
 /// The process that a suite measures: see [`mod@work`].
 pub(crate) fn work(name: &str, tree: &Path, manifest: &Path) -> Result<()> {
@@ -57,13 +75,9 @@ pub(crate) fn work(name: &str, tree: &Path, manifest: &Path) -> Result<()> {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let names: Vec<&str> = SUITES.iter().map(|(name, _)| *name).collect();
-    if let Some(unknown) = options
-        .rows
-        .iter()
-        .find(|row| !names.contains(&row.as_str()))
-    {
-        bail!("bench {unknown}: there are {}", names.join(", "));
+    let known = |suite: &&String| SUITES.contains(&suite.as_str());
+    if let Some(unknown) = options.suites.iter().find(|suite| !known(suite)) {
+        bail!("bench {unknown}: there are {}", SUITES.join(", "));
     }
     ensure!(
         sys::is_root(),
@@ -77,10 +91,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         program: workspace::build_mountd()?,
         dir,
     };
-    for (name, suite) in SUITES {
-        if options.rows.is_empty() || options.rows.iter().any(|row| row == name) {
-            suite(&bench)?;
-        }
+    let mut results = Results::default();
+    let wanted = |name: &str| {
+        let suites = &options.suites;
+        suites.is_empty() || suites.iter().any(|suite| suite == name)
+    };
+    if wanted("import") {
+        results.import = Some(import::run(&bench)?);
+    }
+    if wanted("read") {
+        read::run(&bench, &mut results)?;
+    }
+    if wanted("scale") {
+        results.scale = Some(scale::run(&bench)?);
+    }
+    println!("\n{}", aims::table(&results));
+    if options.write {
+        page::write(&results, options.rounds)?;
     }
     Ok(())
 }

@@ -17,10 +17,10 @@ Commands:
   test            Everything that CI checks, the repeated tests with reduced counts
       --only STAGE  Run one stage (repeatable); `--only list` names them
   soak            The same with full counts; takes --only too
-  bench [SUITE…]  Measure against ordinary tools; suites: import, read (default: all)
+  bench [SUITE…]  Measure against other ways; suites: import, read, scale (default: all)
       --rounds N    Rounds, interleaved (default: 5)
-      --files N     Least number of files in the tree (default: 20000)
-      --mib N       Least size of the tree in MiB (default: 300)
+      --without X   Leave a row or a subject out (repeatable)
+      --write       Put the tables into docs/performance.md
   vm-test [SCENARIO…]  Whole systems under QEMU; `list` names the scenarios (default: all)
       --accel NAME  QEMU's accelerator (default: tcg, which needs nothing; kvm is much faster)
       --full        Full counts
@@ -171,11 +171,11 @@ fn parse_bench<I: Iterator<Item = String>>(mut args: Args<I>) -> Result<Command>
     while let Some((name, inline)) = args.next() {
         match name.as_str() {
             "--rounds" => options.rounds = args.number(&name, inline)?,
-            "--files" => options.files = args.number(&name, inline)?,
-            "--mib" => options.mib = args.number(&name, inline)?,
+            "--without" => options.without.push(args.value(&name, inline)?),
+            "--write" => options.write = true,
             _ if is_help(&name) => return Ok(Command::Help),
             _ if name.starts_with('-') => return Err(unexpected(&name)),
-            _ => options.rows.push(name),
+            _ => options.suites.push(name),
         }
     }
     anyhow::ensure!(options.rounds > 0, "--rounds: at least 1");

@@ -18,8 +18,17 @@ const POLL: Duration = Duration::from_millis(50);
 pub(crate) struct Mount {
     child: Child,
     mountpoint: PathBuf,
-    /// Answers to SIGUSR1: requests served up to then.
-    statistics: Receiver<u64>,
+    /// Answers to SIGUSR1.
+    statistics: Receiver<Statistics>,
+}
+
+/// What the program tells of itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Statistics {
+    /// Requests served up to now.
+    pub(crate) requests: u64,
+    /// Nodes that the kernel refers to.
+    pub(crate) nodes: u64,
 }
 
 /// Creates the mount point, and frees it of a mount that an earlier run had to leave behind.
@@ -73,11 +82,11 @@ impl Mount {
         self.child.id()
     }
 
-    /// The requests that the program served up to now.
-    pub(crate) fn requests(&self) -> Result<u64> {
+    /// What the program did up to now.
+    pub(crate) fn statistics(&self) -> Result<Statistics> {
         sys::signal(&self.child, libc::SIGUSR1);
-        let requests = self.statistics.recv_timeout(PATIENCE);
-        requests.context("store-mountd does not answer to SIGUSR1")
+        let statistics = self.statistics.recv_timeout(PATIENCE);
+        statistics.context("store-mountd does not answer to SIGUSR1")
     }
 
     /// Returns when a signal asks for the end; fails if the program ends by itself before.
@@ -132,15 +141,14 @@ impl Mount {
 
 /// Copies the program's messages to standard error. Tells when it says that it serves, and passes
 /// on what it says of requests.
-fn forward_messages(stderr: ChildStderr) -> (Receiver<()>, Receiver<u64>) {
+fn forward_messages(stderr: ChildStderr) -> (Receiver<()>, Receiver<Statistics>) {
     let (sender, ready) = channel();
     let (counts, statistics) = channel();
     std::thread::spawn(move || {
         let mut sender = Some(sender);
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            let requests = line.strip_prefix("statistics: requests ");
-            if let Some(requests) = requests.and_then(|rest| rest.split(' ').next()?.parse().ok()) {
-                let _ = counts.send(requests);
+            if let Some(statistics) = statistics_in(&line) {
+                let _ = counts.send(statistics);
                 continue;
             }
             eprintln!("{line}");
@@ -153,6 +161,18 @@ fn forward_messages(stderr: ChildStderr) -> (Receiver<()>, Receiver<u64>) {
         }
     });
     (ready, statistics)
+}
+
+fn statistics_in(line: &str) -> Option<Statistics> {
+    let mut words = line.strip_prefix("statistics: ")?.split(' ');
+    let mut after = |name| {
+        words.find(|word| *word == name)?;
+        words.next()?.parse().ok()
+    };
+    Some(Statistics {
+        requests: after("requests")?,
+        nodes: after("nodes")?,
+    })
 }
 
 impl Drop for Mount {

@@ -8,8 +8,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-pub(super) fn run(bench: &Bench<'_>) -> Result<()> {
-    let tree = tree::prepare(bench)?;
+pub(super) fn run(bench: &Bench<'_>) -> Result<String> {
+    let tree = tree::packages(bench)?;
     println!("tree: {tree}");
     let copy = bench.dir.join("copy");
     let fresh = bench.dir.join("store-fresh");
@@ -61,11 +61,11 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<()> {
             subject: Subject::new(|| Ok(()), || import(&kept)),
         },
     ];
-    report("import", bench, &rows, &tree.to_string())?;
+    let table = report("import", bench, &rows, &tree.to_string())?;
     for path in [&copy, &fresh, &kept] {
         remove(path)?;
     }
-    Ok(())
+    Ok(table)
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -5,7 +5,7 @@ use crate::process::display;
 use crate::sys;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,6 +17,21 @@ pub(super) enum Cache {
     Cold,
     /// All: the command ran once before, unmeasured.
     Warm,
+}
+
+impl fmt::Display for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cold => "cold",
+            Self::Warm => "warm",
+        })
+    }
+}
+
+/// Everything is on the disk and nothing in memory: pages, dentries and inodes.
+pub(super) fn drop_caches() -> Result<()> {
+    sys::sync();
+    fs::write("/proc/sys/vm/drop_caches", "3").context("dropping the page cache")
 }
 
 /// A command that can be run again and again.
@@ -53,9 +68,14 @@ struct Sample {
     max_rss_kib: u64,
 }
 
-/// Measures the rows in interleaved rounds, prints a table in which the first row is the measure
-/// of the others, and keeps the raw samples.
-pub(super) fn report(name: &str, bench: &Bench<'_>, rows: &[Row<'_>], input: &str) -> Result<()> {
+/// Measures the rows in interleaved rounds, prints and returns a table in which the first row is
+/// the measure of the others, and keeps the raw samples.
+pub(super) fn report(
+    name: &str,
+    bench: &Bench<'_>,
+    rows: &[Row<'_>],
+    input: &str,
+) -> Result<String> {
     let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); rows.len()];
     for round in 0..bench.options.rounds {
         eprintln!("round {} of {}", round + 1, bench.options.rounds);
@@ -65,9 +85,11 @@ pub(super) fn report(name: &str, bench: &Bench<'_>, rows: &[Row<'_>], input: &st
             samples[index].push(measure(&rows[index])?);
         }
     }
-    println!("\n{}", table(rows, &samples));
+    let table = table(rows, &samples);
+    println!("\n{table}");
     let rows = rows.iter().zip(&samples).map(raw).collect();
-    save(name, bench, input, rows)
+    save(name, bench, input, rows)?;
+    Ok(table)
 }
 
 fn measure(row: &Row<'_>) -> Result<Sample> {
@@ -76,10 +98,9 @@ fn measure(row: &Row<'_>) -> Result<Sample> {
         run(&mut (row.subject.command)())?;
         (row.subject.prepare)()?;
     }
-    sys::sync();
-    if row.cache == Cache::Cold {
-        // 3: the page cache, and dentries and inodes.
-        fs::write("/proc/sys/vm/drop_caches", "3").context("dropping the page cache")?;
+    match row.cache {
+        Cache::Cold => drop_caches()?,
+        Cache::Warm => sys::sync(),
     }
     let begin = Instant::now();
     let usage = run(&mut (row.subject.command)())?;
@@ -131,19 +152,12 @@ fn table(rows: &[Row<'_>], samples: &[Vec<Sample>]) -> String {
             text,
             "| {} | {} | {middle:.2} | {min:.2} – {max:.2} | {:.2} | {cpu:.2} | {:.0} |",
             row.name,
-            cache_name(row.cache),
+            row.cache,
             middle / unit,
             rss as f64 / 1024.0
         );
     }
     text
-}
-
-fn cache_name(cache: Cache) -> &'static str {
-    match cache {
-        Cache::Cold => "cold",
-        Cache::Warm => "warm",
-    }
 }
 
 /// The least and the greatest.
@@ -172,7 +186,7 @@ fn raw((row, samples): (&Row<'_>, &Vec<Sample>)) -> serde_json::Value {
             })
         })
         .collect();
-    json!({"name": row.name, "cache": cache_name(row.cache), "samples": samples})
+    json!({"name": row.name, "cache": row.cache.to_string(), "samples": samples})
 }
 
 /// Keeps a suite's raw samples.

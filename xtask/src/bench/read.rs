@@ -1,117 +1,136 @@
 //! Reading a mounted tree against reading the same tree from ext4.
 
-use super::measure::{median, save, spread};
-use super::subject::{self, Subject};
-use super::{Bench, tree, work};
+use super::measure::{Cache, drop_caches, save};
+use super::results::{Cell, Results, Sample};
+use super::subject::{self, Mounted, Subject, Trees};
+use super::work::Manifest;
+use super::{Bench, tree};
 use crate::sys;
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
-use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// What is done, and whether what it reads is in the page cache then.
-const ROWS: &[(&str, bool)] = &[
-    ("walk", false),
-    ("walk", true),
-    ("small", false),
-    ("small", true),
-    ("small-8", false),
-    ("small-8", true),
-    ("open-read-close", true),
-    ("sequential", false),
-    ("sequential", true),
-    ("random-1", false),
-    ("random-4", false),
-];
-
-/// One measurement.
-#[derive(Debug, Clone, Copy)]
-struct Sample {
-    elapsed: Duration,
-    /// Processor time of the program that serves the mount.
-    cpu: Duration,
-    requests: u64,
-    max_rss_kib: u64,
+/// What is done.
+struct Row {
+    /// As the table calls it.
+    name: &'static str,
+    /// As [`mod@super::work`] calls it.
+    work: &'static str,
+    cache: Cache,
 }
 
-pub(super) fn run(bench: &Bench<'_>) -> Result<()> {
-    let tree = tree::prepare(bench)?;
-    write_big_file(&tree.path.join(work::BIG_FILE.0))?;
-    let manifest = bench.dir.join("manifest");
-    let big = tree.path.join(work::BIG_FILE.0);
-    // Checked word by word, not by a checksum.
-    fs::rename(&big, bench.dir.join("big"))?;
-    work::write_manifest(&tree.path, &manifest)?;
-    fs::rename(bench.dir.join("big"), &big)?;
-    let subjects = subject::all(bench, &tree.path)?;
-    let names: Vec<_> = subjects.iter().map(|subject| subject.name()).collect();
-    println!("tree: {tree}, and a file of 1 GiB");
-    println!("subjects: {}", names.join(", "));
+const fn row(name: &'static str, work: &'static str, cache: Cache) -> Row {
+    Row { name, work, cache }
+}
 
-    let mut samples = vec![vec![Vec::new(); subjects.len()]; ROWS.len()];
+const ROWS: &[Row] = &[
+    row("walk", "walk", Cache::Cold),
+    row("walk", "walk", Cache::Warm),
+    row("small", "small", Cache::Cold),
+    row("small", "small", Cache::Warm),
+    row("small-8", "small:8", Cache::Cold),
+    row("small-8", "small:8", Cache::Warm),
+    row("sequential", "sequential", Cache::Cold),
+    row("sequential", "sequential", Cache::Warm),
+    row("random-1", "random:1", Cache::Cold),
+    row("random-4", "random:4", Cache::Cold),
+    row("open-read-close", "open-read-close", Cache::Warm),
+    row("python3", "python3", Cache::Cold),
+    row("python3", "python3:10", Cache::Warm),
+    row("gcc", "gcc", Cache::Cold),
+    row("gcc", "gcc:10", Cache::Warm),
+    // With nothing known of the names, whatever else is.
+    row("hit-of-20", "few:1", Cache::Cold),
+    row("hit-of-20000", "many:1", Cache::Cold),
+    row("miss-of-20", "few:0", Cache::Cold),
+    row("miss-of-20000", "many:0", Cache::Cold),
+];
+
+pub(super) fn run(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
+    let tree = tree::packages(bench)?;
+    let trees = Trees {
+        packages: tree.path.clone(),
+        lookups: tree::lookups(bench)?,
+    };
+    let files = Manifest::of(&trees.packages)?;
+    let manifest = bench.dir.join("manifest");
+    files.write(&manifest)?;
+    let subjects = subject::all(bench, &trees)?;
+    let names: Vec<_> = subjects.iter().map(|subject| subject.name()).collect();
+    results.tree = format!(
+        "{tree}; {} of the files have at most {} KiB",
+        files.small_files(),
+        super::work::SMALL >> 10
+    );
+    results.small_files = files.small_files();
+    println!("tree: {}\nsubjects: {}", results.tree, names.join(", "));
+
+    let rows: Vec<_> = ROWS
+        .iter()
+        .filter(|row| !bench.is_without(row.name))
+        .collect();
+    let mut samples = vec![vec![Vec::new(); subjects.len()]; rows.len()];
     for round in 0..bench.options.rounds {
         eprintln!("round {} of {}", round + 1, bench.options.rounds);
-        for (row, &(name, warm)) in ROWS.iter().enumerate() {
+        for (row, samples) in rows.iter().zip(&mut samples) {
+            // Rotated, so that no subject always runs after the same other one.
             for index in (0..subjects.len()).map(|offset| (round + offset) % subjects.len()) {
                 ensure!(!sys::interrupted(), "interrupted");
-                let sample = measure(subjects[index].as_ref(), name, warm, &manifest);
-                samples[row][index]
-                    .push(sample.with_context(|| format!("{name} of {}", subjects[index].name()))?);
+                let subject = subjects[index].as_ref();
+                let sample = measure(subject, row, &manifest);
+                let context = || format!("{}, {} of {}", row.name, row.cache, subject.name());
+                samples[index].extend(sample.with_context(context)?);
             }
         }
     }
-    println!("\n{}", table(&names, &samples));
-    let rows: Vec<_> = ROWS
-        .iter()
-        .zip(&samples)
-        .map(|(&(name, warm), row)| {
-            let subjects: Vec<_> = names
-                .iter()
-                .zip(row)
-                .map(|(name, samples)| json!({"subject": name, "samples": samples.iter().map(raw).collect::<Vec<_>>()}))
-                .collect();
-            json!({"work": name, "cache": cache(warm), "subjects": subjects})
-        })
-        .collect();
-    save("read", bench, &tree.to_string(), rows)
+    for (row, samples) in rows.iter().zip(samples) {
+        for (name, samples) in names.iter().zip(samples) {
+            if !samples.is_empty() {
+                results.cells.push(Cell {
+                    work: row.name.to_owned(),
+                    cache: row.cache,
+                    subject: (*name).to_owned(),
+                    samples,
+                });
+            }
+        }
+    }
+    println!("\n{}", results.table());
+    let raw = results.cells.iter().map(Cell::raw).collect();
+    save("read", bench, &results.tree, raw)
 }
 
-fn raw(sample: &Sample) -> serde_json::Value {
-    json!({
-        "seconds": sample.elapsed.as_secs_f64(),
-        "cpu_seconds": sample.cpu.as_secs_f64(),
-        "requests": sample.requests,
-        "max_rss_kib": sample.max_rss_kib,
-    })
-}
-
-fn cache(warm: bool) -> &'static str {
-    if warm { "warm" } else { "cold" }
-}
-
-fn measure(subject: &dyn Subject, name: &str, warm: bool, manifest: &Path) -> Result<Sample> {
+/// `None` if the subject has not what the work is done on.
+fn measure(subject: &dyn Subject, row: &Row, manifest: &Path) -> Result<Option<Sample>> {
     let mut mounted = subject.mount()?;
-    if warm {
-        do_work(name, mounted.tree(), manifest)?;
-    } else {
-        sys::sync();
-        // 3: the page cache, and dentries and inodes.
-        fs::write("/proc/sys/vm/drop_caches", "3").context("dropping the page cache")?;
+    let sample = sample(mounted.as_mut(), row, manifest);
+    mounted.unmount()?;
+    sample
+}
+
+fn sample(mounted: &mut dyn Mounted, row: &Row, manifest: &Path) -> Result<Option<Sample>> {
+    let tree = match row.work {
+        work if work.starts_with("few") || work.starts_with("many") => mounted.lookups(),
+        _ => Some(mounted.tree()),
+    };
+    let Some(tree) = tree.map(Path::to_owned) else {
+        return Ok(None);
+    };
+    match row.cache {
+        Cache::Warm => drop(do_work(row.work, &tree, manifest)?),
+        Cache::Cold => drop_caches()?,
     }
     let before = mounted.counters()?;
-    let elapsed = do_work(name, mounted.tree(), manifest)?;
+    let elapsed = do_work(row.work, &tree, manifest)?;
     let after = mounted.counters()?;
-    mounted.unmount()?;
-    Ok(Sample {
-        elapsed,
-        cpu: after.cpu.saturating_sub(before.cpu),
-        requests: after.requests.saturating_sub(before.requests),
-        max_rss_kib: after.max_rss_kib,
-    })
+    let requests = after.requests.zip(before.requests);
+    Ok(Some(Sample {
+        seconds: elapsed.as_secs_f64(),
+        cpu_seconds: after.cpu.saturating_sub(before.cpu).as_secs_f64(),
+        requests: requests.map(|(after, before)| after - before),
+        memory: after.memory,
+    }))
 }
 
 /// In a process of its own, which measures itself: starting it is not the work.
@@ -130,56 +149,4 @@ fn do_work(name: &str, tree: &Path, manifest: &Path) -> Result<Duration> {
     );
     let nanoseconds = String::from_utf8(output.stdout)?.trim().parse()?;
     Ok(Duration::from_nanos(nanoseconds))
-}
-
-fn table(names: &[&str], samples: &[Vec<Vec<Sample>>]) -> String {
-    let mut text = String::from(
-        "| work | cache | subject | time, of ext4's | min – max | requests | server's CPU s | peak memory MiB |\n\
-         |---|---|---|---|---|---|---|---|\n",
-    );
-    for (&(work, warm), row) in ROWS.iter().zip(samples) {
-        let seconds = |samples: &[Sample]| -> Vec<f64> {
-            samples
-                .iter()
-                .map(|sample| sample.elapsed.as_secs_f64())
-                .collect()
-        };
-        let unit = median(seconds(&row[0]));
-        for (name, samples) in names.iter().zip(row) {
-            let ratios: Vec<_> = seconds(samples).iter().map(|time| time / unit).collect();
-            let (min, max) = spread(&ratios);
-            let cpu = samples
-                .iter()
-                .map(|sample| sample.cpu.as_secs_f64())
-                .collect();
-            let requests = samples
-                .iter()
-                .map(|sample| sample.requests as f64)
-                .collect();
-            let rss = samples
-                .iter()
-                .map(|sample| sample.max_rss_kib)
-                .max()
-                .unwrap_or(0);
-            let _ = writeln!(
-                text,
-                "| {work} | {} | {name} | {:.2} | {min:.2} – {max:.2} | {:.0} | {:.2} | {} |",
-                cache(warm),
-                median(ratios),
-                median(requests),
-                median(cpu),
-                rss / 1024
-            );
-        }
-    }
-    text
-}
-
-fn write_big_file(path: &Path) -> Result<()> {
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
-    for offset in (0..work::BIG_FILE.1).step_by(8) {
-        file.write_all(&work::big_word(offset).to_le_bytes())?;
-    }
-    file.flush()?;
-    Ok(())
 }

@@ -1,27 +1,47 @@
-//! The tree that is imported: a copy of what this system has installed, so that sizes and names
-//! are real, and always the same selection, so that two runs can be compared.
+//! The trees that are measured: what Debian's packages install, so that sizes, names and programs
+//! are real; and directories that differ in nothing but their size.
 
 use super::Bench;
-use anyhow::{Context as _, Result};
+use crate::process::{output, run};
+use anyhow::{Context as _, Result, ensure};
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-/// Where the files come from.
-const SOURCES: &[&str] = &["/usr/share", "/usr/lib"];
+/// Fetched by apt with all that they need, in the versions of the machine's own release.
+const PACKAGES: &[&str] = &[
+    "python3",
+    "gcc",
+    "g++",
+    "perl",
+    "locales",
+    "linux-headers-amd64",
+    "git",
+    "vim-runtime",
+    "golang-src",
+];
+/// A smaller tree is not what the aims are about.
+const LEAST: (usize, u64) = (20_000, 500 << 20);
 
-/// No single file may be more than this part of the tree.
-const LARGEST_SHARE: u64 = 10;
+/// The name of the big file in the tree, and its size in bytes.
+pub(super) const BIG_FILE: (&str, u64) = ("big-file", 1 << 30);
 
-/// A tree and what is in it.
+/// Entries of the one big directory, and of all the small ones together.
+pub(super) const LOOKUPS: usize = 20_000;
+/// Entries of each small directory.
+pub(super) const FEW: usize = 20;
+
+/// A tree and what is in it, the big file not counted.
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) path: PathBuf,
     files: usize,
+    directories: usize,
     symlinks: usize,
     bytes: u64,
-    synthetic: usize,
 }
 
 impl fmt::Display for Tree {
@@ -29,105 +49,155 @@ impl fmt::Display for Tree {
         let mib = self.bytes as f64 / f64::from(1 << 20);
         write!(
             f,
-            "{} files ({} of them synthetic), {} symlinks, {mib:.0} MiB",
-            self.files, self.synthetic, self.symlinks
+            "{} files of {mib:.0} MiB, {} symlinks and {} directories from {} and what they need",
+            self.files,
+            self.symlinks,
+            self.directories,
+            PACKAGES.join(", ")
         )
     }
 }
 
-/// Makes the tree; about as fast as finding out whether an earlier one can be used.
-pub(super) fn prepare(bench: &Bench<'_>) -> Result<Tree> {
-    let mut builder = Builder {
-        tree: Tree {
-            path: bench.dir.join("tree"),
-            files: 0,
-            symlinks: 0,
-            bytes: 0,
-            synthetic: 0,
-        },
-        files: bench.options.files,
-        bytes: bench.options.mib << 20,
+/// The tree of packages with the big file in it, made if an earlier run did not.
+pub(super) fn packages(bench: &Bench<'_>) -> Result<Tree> {
+    let path = bench.dir.join("tree");
+    if !path.exists() {
+        let partial = bench.dir.join("tree.partial");
+        if partial.exists() {
+            fs::remove_dir_all(&partial)?;
+        }
+        fs::create_dir_all(&partial)?;
+        unpack(bench, &partial)?;
+        write_big_file(&partial.join(BIG_FILE.0))?;
+        settle(&partial)?;
+        fs::rename(&partial, &path)?;
+    }
+    let mut tree = Tree {
+        path: path.clone(),
+        files: 0,
+        directories: 1,
+        symlinks: 0,
+        bytes: 0,
     };
-    let path = builder.tree.path.clone();
-    if path.exists() {
-        fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
-    }
-    fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
-    for source in SOURCES {
-        let source = Path::new(source);
-        let name = source.strip_prefix("/").unwrap_or(source);
-        builder.copy_dir(source, &path.join(name))?;
-    }
-    builder.top_up()?;
-    Ok(builder.tree)
+    tree.count(&path)?;
+    tree.files -= 1;
+    tree.bytes -= BIG_FILE.1;
+    ensure!(
+        tree.files >= LEAST.0 && tree.bytes >= LEAST.1,
+        "the tree is too small: {tree}"
+    );
+    Ok(tree)
 }
 
-struct Builder {
-    tree: Tree,
-    files: usize,
-    bytes: u64,
-}
-
-impl Builder {
-    fn is_done(&self) -> bool {
-        self.tree.files >= self.files && self.tree.bytes >= self.bytes
-    }
-
-    /// Copies in the order of names until there is enough.
-    fn copy_dir(&mut self, source: &Path, target: &Path) -> Result<()> {
-        let Ok(entries) = fs::read_dir(source) else {
-            return Ok(());
-        };
-        let mut entries = entries.collect::<Result<Vec<_>, _>>()?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        fs::create_dir_all(target).with_context(|| format!("creating {}", target.display()))?;
-        for entry in entries {
-            if self.is_done() {
-                break;
-            }
-            let (from, to) = (entry.path(), target.join(entry.file_name()));
+impl Tree {
+    fn count(&mut self, dir: &Path) -> Result<()> {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
             let metadata = entry.metadata()?;
             if metadata.is_dir() {
-                self.copy_dir(&from, &to)?;
+                self.directories += 1;
+                self.count(&entry.path())?;
             } else if metadata.is_symlink() {
-                symlink(fs::read_link(&from)?, &to)?;
-                self.tree.symlinks += 1;
-            } else if metadata.is_file() && metadata.len() <= self.bytes / LARGEST_SHARE {
-                let copied = fs::copy(&from, &to);
-                self.tree.bytes += copied.with_context(|| format!("copying {}", from.display()))?;
-                self.tree.files += 1;
+                self.symlinks += 1;
+            } else {
+                self.files += 1;
+                self.bytes += metadata.len();
             }
-        }
-        Ok(())
-    }
-
-    /// Adds files of random text, of the mean size that is missing.
-    fn top_up(&mut self) -> Result<()> {
-        let mut number = 0_u64;
-        while !self.is_done() {
-            let missing_files = self.files.saturating_sub(self.tree.files).max(1) as u64;
-            let missing_bytes = self.bytes.saturating_sub(self.tree.bytes);
-            let len = (missing_bytes / missing_files).clamp(64, 1 << 20);
-            let dir = self.tree.path.join(format!("synthetic/{}", number / 256));
-            fs::create_dir_all(&dir)?;
-            fs::write(dir.join(number.to_string()), text(number, len as usize))?;
-            self.tree.files += 1;
-            self.tree.synthetic += 1;
-            self.tree.bytes += len;
-            number += 1;
         }
         Ok(())
     }
 }
 
-fn text(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(2).wrapping_add(1);
-    (0..len)
-        .map(|_| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            b' ' + (state >> 58) as u8
-        })
-        .collect()
+fn unpack(bench: &Bench<'_>, tree: &Path) -> Result<()> {
+    let debs = bench.dir.join("debs");
+    fs::create_dir_all(debs.join("partial"))?;
+    // As if nothing were installed, so that all they need is fetched, too.
+    let status = bench.dir.join("no-packages");
+    File::create(&status)?;
+    let mut fetch = Command::new("apt-get");
+    fetch.args(["--yes", "--quiet", "--no-install-recommends"]);
+    fetch.arg("--download-only").arg("install").args(PACKAGES);
+    for (name, value) in [
+        ("Dir::State::status", status.display()),
+        ("Dir::Cache::archives", debs.display()),
+    ] {
+        fetch.arg(format!("--option={name}={value}"));
+    }
+    run(fetch.stdout(Stdio::null())).context("fetching packages (is `apt-get update` due?)")?;
+    let mut archives = Vec::new();
+    for entry in fs::read_dir(&debs)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            archives.push(path);
+        }
+    }
+    archives.sort();
+    for archive in archives {
+        run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(tree))?;
+    }
+    Ok(())
+}
+
+/// Gives everything the time that it has in a store, and Python's modules the compiled form that
+/// their installation would have made, so that a program finds the same on every subject.
+fn settle(tree: &Path) -> Result<()> {
+    touch(tree)?;
+    let mut compile = Command::new("chroot");
+    compile.arg(tree);
+    compile.args(["/usr/bin/python3", "-m", "compileall", "-q"]);
+    for entry in fs::read_dir(tree.join("usr/lib"))? {
+        let name = entry?.file_name();
+        if name.to_string_lossy().starts_with("python3") {
+            compile.arg(Path::new("/usr/lib").join(name));
+        }
+    }
+    // Some modules are there to be wrong.
+    let _ = output(&mut compile);
+    touch(tree)
+}
+
+fn touch(tree: &Path) -> Result<()> {
+    let mut find = Command::new("find");
+    find.arg(tree);
+    run(find.args(["-exec", "touch", "--no-dereference", "--date=@1", "{}", "+"]))
+}
+
+fn write_big_file(path: &Path) -> Result<()> {
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    for offset in (0..BIG_FILE.1).step_by(8) {
+        file.write_all(&big_word(offset).to_le_bytes())?;
+    }
+    file.flush()?;
+    Ok(())
+}
+
+/// The big file's contents: each word tells its place.
+pub(super) fn big_word(offset: u64) -> u64 {
+    (offset / 8).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// A directory of 20,000 entries, and a thousand of 20. The entries are symlinks, each another.
+pub(super) fn lookups(bench: &Bench<'_>) -> Result<PathBuf> {
+    let path = bench.dir.join("lookups");
+    if path.exists() {
+        return Ok(path);
+    }
+    let partial = bench.dir.join("lookups.partial");
+    if partial.exists() {
+        fs::remove_dir_all(&partial)?;
+    }
+    fs::create_dir_all(partial.join("many"))?;
+    for number in 0..LOOKUPS {
+        let few = partial.join("few").join((number / FEW).to_string());
+        fs::create_dir_all(&few)?;
+        symlink(number.to_string(), few.join(name(number % FEW)))?;
+        symlink(number.to_string(), partial.join("many").join(name(number)))?;
+    }
+    fs::rename(&partial, &path)?;
+    Ok(path)
+}
+
+/// The name of an entry of those directories.
+pub(super) fn name(number: usize) -> String {
+    format!("entry-{number:05}")
 }

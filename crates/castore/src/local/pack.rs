@@ -11,9 +11,10 @@
 //! 8 size u64        16 key (32)                                48 the bytes
 //! ```
 //!
-//! Nothing reads these headers to serve; they are there so that an index can be
-//! made anew from the packs. Blobs and directories are verified by their
-//! digests, outboards by the digest of their blob. A record, whose bytes no
+//! The headers are there so that an index can be made anew from the packs; and
+//! whoever reads a directory guesses by them where its neighbours are
+//! (nearby.rs). Blobs and directories are verified by their digests, outboards
+//! by the digest of their blob. A record, whose bytes no
 //! digest vouches for, ends with a check of 32 bytes: the BLAKE3 of its key and
 //! bytes before. Integers are little-endian.
 
@@ -213,9 +214,7 @@ pub(super) fn directories(bytes: &[u8]) -> impl Iterator<Item = (&Key, usize, u6
     iter::from_fn(move || {
         loop {
             let rest = bytes.get(at..)?;
-            let Some(header) = rest.first_chunk::<OBJECT_HEADER>() else {
-                return None;
-            };
+            let header = rest.first_chunk::<OBJECT_HEADER>()?;
             let (fixed, key) = header.split_last_chunk()?;
             let (tag, size) = fixed.split_last_chunk()?;
             let size = u64::from_le_bytes(*size);

@@ -5,7 +5,7 @@
 //! | ASYNC_READ, ASYNC_DIO | yes | several READs of one file at a time |
 //! | BIG_WRITES, MAX_PAGES | yes | requests of 1 MiB; reads profit, though the flags speak of writes |
 //! | PARALLEL_DIROPS | yes | lookups in one directory at a time; the core locks nothing for long |
-//! | DO_READDIRPLUS, READDIRPLUS_AUTO | yes | see [`Readdirplus`] |
+//! | DO_READDIRPLUS; READDIRPLUS_AUTO | yes; no | see [`Readdirplus`] |
 //! | CACHE_SYMLINKS | yes | targets never change |
 //! | ABORT_ERROR | yes | tells an aborted connection from an unmounted one |
 //! | AUTO_INVAL_DATA | no | would compare attributes of files that cannot change before each read; the root's listing is dropped otherwise |
@@ -22,7 +22,7 @@
 //! | ZERO_MESSAGE_OPEN | used | so is OPEN, unless reads are passed through |
 //! | PASSTHROUGH, with INIT_EXT | as told | see [`DataPath`](super::DataPath); `fuse-backend-rs` does not know it |
 //! | FD_PASSTHROUGH | no | not a flag of Linux: its bit means something else there |
-//! | OVER_IO_URING | no | off unless a parameter of the kernel module says otherwise; it would save a system call for each request, but not the waking of a thread; not measured |
+//! | OVER_IO_URING | no | off unless a parameter of the kernel module says otherwise; it would save a system call for each request, but not the waking of a thread; and no way is known to have what a ring has taken asked again of the next worker |
 //! | HAS_RESEND | yes | the next process asks for what this one did not answer; `fuse-backend-rs` does not know it |
 
 use fuse_backend_rs::abi::fuse_abi::FsOptions;

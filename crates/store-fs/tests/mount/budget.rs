@@ -153,6 +153,40 @@ fn listing_with_attributes() {
     }
 }
 
+/// As `find -ls` does: each directory is listed to its end before anything in
+/// it is looked at. More files than one reply has.
+#[test]
+fn walking_a_tree() {
+    const DIRECTORIES: u64 = 5;
+    let files = || (0..400).map(|n| (format!("a-longer-name-{n:03}"), file(format!("{n}"))));
+    let tree = dir((0..DIRECTORIES).map(|n| (format!("dir-{n}"), dir(files()))));
+    for data_path in BOTH {
+        let package = Package::mount(&package([("tree".to_owned(), tree.clone())]), data_path);
+        package.warm_up();
+        let walk = || {
+            let mut dirs = vec![package.path.join("tree")];
+            let mut count = 0;
+            while let Some(dir) = dirs.pop() {
+                let listed = fs::read_dir(dir).expect("it can be listed");
+                for entry in listed.collect::<Vec<_>>() {
+                    let path = entry.expect("an entry").path();
+                    let metadata = fs::symlink_metadata(&path).expect("it is there");
+                    if metadata.is_dir() {
+                        dirs.push(path);
+                    }
+                    count += 1;
+                }
+            }
+            assert_eq!(count, DIRECTORIES * 401);
+        };
+        // Replies of 32 KiB, and of a page before Linux 6.16.
+        let listings = 2 + DIRECTORIES * 4..=2 + DIRECTORIES * 24;
+        let budget = [(Op::Lookup, 1..=1), (Op::Readdirplus, listings)];
+        package.assert("a walk, cold", &budget, walk);
+        package.assert("a walk, warm", &[], walk);
+    }
+}
+
 #[test]
 fn reading_one_file_over_and_over() {
     for data_path in BOTH {
