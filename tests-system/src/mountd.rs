@@ -2,12 +2,14 @@
 
 mod import;
 mod mounted;
+pub mod processes;
 
 pub use import::{Import, Outcome};
 pub use mounted::{MountOptions, Mounted};
 
 use crate::tree::Tree;
 use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -190,8 +192,23 @@ impl Store {
 
     /// Mounts the store on a fresh directory.
     pub fn mount(&self, options: MountOptions) -> Result<Mounted> {
-        Mounted::start(self, options)
+        self.mount_with(options, &[])
     }
+
+    /// The same, with more arguments.
+    pub fn mount_with(&self, options: MountOptions, more: &[&str]) -> Result<Mounted> {
+        Mounted::start(self, options, more)
+    }
+}
+
+/// What `store-mountd status` says of a mount, as JSON.
+pub fn status(store: &Store, mountpoint: &Path) -> Result<Value> {
+    let mut command = Command::new(&store.program);
+    command.arg("status").arg("--json").arg(mountpoint);
+    let finished = Finished::from(command.output().context("starting store-mountd")?);
+    ensure!(finished.code == Some(0), "status: {finished:?}");
+    let mut mounts: Vec<Value> = serde_json::from_str(&finished.stdout)?;
+    mounts.pop().context("status knows no mount")
 }
 
 /// A store path's file name, by which it is found in a mount.

@@ -88,6 +88,7 @@ fn options() -> MountOptions {
     MountOptions {
         list_root: true,
         integrity: Some("on-read"),
+        ..MountOptions::default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! A mounted store.
 
+use super::processes::workers;
 use super::{Finished, Store};
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::mount::{MntFlags, umount2};
@@ -24,6 +25,26 @@ pub struct MountOptions {
     pub list_root: bool,
     /// `--integrity`, when given.
     pub integrity: Option<&'static str>,
+    /// `--data-path`, when given.
+    pub data_path: Option<&'static str>,
+    /// Whatever else.
+    pub more: &'static [&'static str],
+}
+
+impl MountOptions {
+    /// The options as arguments.
+    pub fn arguments(&self) -> Vec<&'static str> {
+        let mut arguments = Vec::new();
+        arguments.extend(self.list_root.then_some("--list-root"));
+        for (name, value) in [
+            ("--integrity", self.integrity),
+            ("--data-path", self.data_path),
+        ] {
+            arguments.extend(value.into_iter().flat_map(|value| [name, value]));
+        }
+        arguments.extend(self.more);
+        arguments
+    }
 }
 
 /// A running `store-mountd mount`. Dropping it unmounts.
@@ -36,8 +57,8 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    pub(super) fn start(store: &Store, options: MountOptions) -> Result<Self> {
-        match Self::try_start(store, options)? {
+    pub(super) fn start(store: &Store, options: MountOptions, more: &[&str]) -> Result<Self> {
+        match Self::try_start_with(store, options, more)? {
             Ok(mounted) => Ok(mounted),
             Err(finished) => bail!("the mount was refused: {finished:?}"),
         }
@@ -45,16 +66,21 @@ impl Mounted {
 
     /// Mounts, or returns how the program ended instead.
     pub fn try_start(store: &Store, options: MountOptions) -> Result<Result<Self, Finished>> {
+        Self::try_start_with(store, options, &[])
+    }
+
+    fn try_start_with(
+        store: &Store,
+        options: MountOptions,
+        more: &[&str],
+    ) -> Result<Result<Self, Finished>> {
         let mountpoint = tempfile::Builder::new().prefix("mounted-").tempdir()?;
         if let Some((uid, _)) = store.user {
             chown(mountpoint.path(), Some(Uid::from_raw(uid)), None)?;
         }
         let mut command = store.command();
         command.arg("mount").arg(mountpoint.path());
-        command.args(options.list_root.then_some("--list-root"));
-        if let Some(integrity) = options.integrity {
-            command.args(["--integrity", integrity]);
-        }
+        command.args(options.arguments()).args(more);
         let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -90,6 +116,11 @@ impl Mounted {
     pub fn messages(&self) -> String {
         let messages = self.messages.lock();
         messages.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The process that was started: what owns the mount.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// True while the process runs.
@@ -132,8 +163,13 @@ impl Mounted {
                 is_told = true;
             }
             if Instant::now() > end {
+                // The worker would serve on.
+                let workers = workers(self.child.id())?;
                 self.child.kill()?;
                 self.child.wait()?;
+                for worker in workers {
+                    let _ = kill(Pid::from_raw(worker as i32), Signal::SIGKILL);
+                }
                 bail!("it did not end when told to: {}", self.messages());
             }
             std::thread::sleep(Duration::from_millis(5));

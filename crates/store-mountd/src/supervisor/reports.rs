@@ -174,15 +174,17 @@ impl Supervisor {
         }
         let pid = worker.pid().as_raw_nonzero();
         let message = format!("worker {} (pid {pid}) {how}", worker.number);
-        if self.phase == Phase::Starting && !self.resumed {
-            // Nobody uses the mount yet.
-            self.give_up(anyhow!("{}", worker.failure.unwrap_or(message)));
-            return;
-        }
         let served = worker.serving.map(|since| since.elapsed());
         let requests = self.state.counters().requests();
         let requests = requests.saturating_sub(worker.requests_before);
         let delay = self.restarts.died(served.unwrap_or_default(), requests);
+        let is_useless = worker.failure.is_some() || self.restarts.crash_loop().is_some();
+        if self.phase == Phase::Starting && !self.resumed && is_useless {
+            // Nobody uses the mount yet. Without a reason of its own, a worker may have been
+            // killed, which is no reason to have no mount.
+            self.give_up(anyhow!("{}", worker.failure.unwrap_or(message)));
+            return;
+        }
         self.died_at.get_or_insert_with(Instant::now);
         match self.restarts.crash_loop() {
             None => tracing::warn!("{message}; another takes over"),

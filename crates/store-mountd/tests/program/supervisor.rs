@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path, process::Command, thread, time::Duration};
 
-use nix::sys::signal::{Signal, kill};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{
     harness::{Mount, PROGRAM, Place, assert_same_trees, plant, require_root},
@@ -25,7 +28,7 @@ fn a_killed_worker_is_replaced_and_nobody_notices() {
             reader.once_more();
             let worker = mount.worker();
             kill(worker, Signal::SIGKILL).unwrap();
-            mount.wait_for("another takes over");
+            mount.wait_for("another worker serves");
             reader.once_more();
             assert_ne!(mount.worker(), worker);
         }
@@ -87,6 +90,21 @@ fn a_worker_that_hangs_is_replaced_and_readers_see_a_pause() {
     mount.stop();
 }
 
+/// Whether each of its threads is.
+fn is_stopped(process: Pid) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    tasks
+        .map(|task| task.unwrap().path().join("stat"))
+        .all(|stat| {
+            let stat = fs::read_to_string(stat).unwrap();
+            stat.rsplit(')')
+                .next()
+                .unwrap()
+                .trim_start()
+                .starts_with('T')
+        })
+}
+
 #[test]
 fn a_stopped_worker_is_not_a_dead_one() {
     let place = Place::new();
@@ -94,6 +112,10 @@ fn a_stopped_worker_is_not_a_dead_one() {
     let mount = place.mount(&["--hang-timeout", "1"]);
     let worker = mount.worker();
     kill(worker, Signal::SIGSTOP).unwrap();
+    // Its threads stop one after the other, and until then they serve.
+    while !is_stopped(worker) {
+        thread::sleep(Duration::from_millis(5));
+    }
     let link = mount.path(&name).join("link");
     let reader = thread::spawn(move || fs::read_link(link).unwrap());
     thread::sleep(Duration::from_secs(3));
