@@ -5,6 +5,7 @@ mod counts;
 mod documents;
 mod fuzz;
 mod graph;
+mod nix_code;
 mod packages;
 mod paths;
 mod suites;
@@ -70,6 +71,11 @@ const STAGES: &[(&str, &str, Stage)] = &[
         "deny",
         "Bans, licences and sources of the dependencies",
         code::deny,
+    ),
+    (
+        "nix-code",
+        "Nix code and the page of options",
+        nix_code::run,
     ),
     ("fuzz", "Fuzz targets", fuzz::run),
     ("system", "System tests", suites::system),

@@ -82,6 +82,7 @@ fn repository_path<'a>(root: &Path, code: &'a str) -> Option<&'a str> {
     let (first, rest) = code.split_once('/')?;
     let is_path = !rest.is_empty()
         && !first.is_empty()
+        && first != "."
         && first != "target"
         && code
             .chars()

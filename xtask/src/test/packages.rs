@@ -28,7 +28,11 @@ const NEEDED: &[(&str, &str, &str)] = &[
     ("getfattr", "attr", "the tests of extended attributes"),
     ("xz", "xz-utils", "unpacking packages in the chroot test"),
     ("diff", "diffutils", "comparing trees"),
-    ("nix-store", "nix-bin", "the test beside a real Nix"),
+    (
+        "nix-store",
+        "nix-bin",
+        "the test beside a real Nix, and the Nix code",
+    ),
     ("unshare", "util-linux", "keeping the tests' mounts apart"),
 ];
 
