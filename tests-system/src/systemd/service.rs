@@ -303,7 +303,7 @@ fn run(shared: &Shared, socket: &Socket, command: &dyn Fn() -> Command) -> Resul
         let now = Instant::now();
         let mut inner = shared.lock();
         inner.main = Some(child.id());
-        inner.watchdog_due = shared.unit.watchdog.map(|within| now + within);
+        inner.watchdog_due = None;
         inner.start_due = Some(now + shared.unit.start_limit);
         drop(inner);
         let watched = watch(shared, socket, &mut child);
@@ -393,10 +393,11 @@ fn take(shared: &Shared, received: Received) {
     if !is_accepted {
         return;
     }
+    // The watchdog waits for the end of the start.
     if message.says("READY=1") {
         inner.start_due = None;
     }
-    if message.says("WATCHDOG=1") {
+    if message.says("WATCHDOG=1") || message.says("READY=1") {
         inner.watchdog_due = shared.unit.watchdog.map(|within| now + within);
     }
     if let Some(usec) = message.get("EXTEND_TIMEOUT_USEC") {
