@@ -209,7 +209,8 @@ impl Engine {
         }
         let buffer = buffer.of(room);
         if header.is(Opcode::Init) {
-            return self.init(desk.bytes(), buffer).map(Some);
+            self.init(header, desk.bytes(), buffer)?;
+            return Ok(None);
         }
         self.encode(desk.bytes(), buffer)
     }
@@ -281,8 +282,9 @@ impl Engine {
         Ok(OUT_HEADER)
     }
 
-    /// INIT: decides how contents are read.
-    fn init(&self, request: &mut [u8], reply: &mut [u8]) -> io::Result<usize> {
+    /// INIT: decides how contents are read. The connection is set up once the
+    /// kernel has taken the answer: only then may its read-ahead be set.
+    fn init(&self, header: &Header, request: &mut [u8], reply: &mut [u8]) -> io::Result<()> {
         let offer = Offer::parse(request);
         let data_path = self.wanted.decide(&offer, self.backing.is_some());
         let passthrough = data_path == DataPath::Passthrough;
@@ -303,12 +305,20 @@ impl Engine {
         };
         wire::amend_init(&mut reply[..len], flags | more, MAX_WRITE, depth);
         self.state.decide(decided);
-        self.go_on(decided)?;
-        Ok(len)
+        let data_path = self.open_as(decided)?;
+        self.write(header, &reply[..len]);
+        self.announce(data_path);
+        Ok(())
     }
 
-    /// Serves as it was decided, now or by another process.
+    /// Serves as another process decided it.
     pub(super) fn go_on(&self, decided: Decided) -> io::Result<()> {
+        let data_path = self.open_as(decided)?;
+        self.announce(data_path);
+        Ok(())
+    }
+
+    fn open_as(&self, decided: Decided) -> io::Result<DataPath> {
         let backing: Option<Arc<dyn Backing>> = match (decided.passthrough, &self.backing) {
             (false, _) => None,
             (true, Some(backing)) => Some(Arc::clone(backing)),
@@ -319,14 +329,16 @@ impl Engine {
             unasked_directories: decided.unasked_directories,
             backing,
         });
-        let data_path = match decided.passthrough {
+        Ok(match decided.passthrough {
             true => DataPath::Passthrough,
             false => DataPath::Cached,
-        };
+        })
+    }
+
+    fn announce(&self, data_path: DataPath) {
         tracing::debug!(%data_path, "the connection is set up");
         *self.decided.lock() = Some(data_path);
         self.got_decided.notify_all();
-        Ok(())
     }
 
     /// Where directories are opened unasked, the kernel caches all listings for
