@@ -103,7 +103,7 @@ impl Filesystem {
     ) -> Result<Self, StateError> {
         Ok(Self {
             root,
-            contents: Contents::new(blobs, directories, &options),
+            contents: Contents::new(blobs, directories, &options, Arc::clone(&state)),
             table: Table::new(Arc::clone(&state))?,
             root_listings: RootListings::default(),
             state,

@@ -4,6 +4,7 @@ use castore::{Blob, BlobService, Digest, Directory, DirectoryService, Error, Obj
 use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
 
 use super::Options;
+use crate::State;
 
 /// The services, with what was used lately.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub(super) struct Contents {
     directory_service: Arc<dyn DirectoryService>,
     blobs: Cache<Digest, Arc<dyn Blob>>,
     directories: Cache<Digest, Arc<Directory>, Size>,
+    /// Counts what was at hand.
+    state: Arc<State>,
 }
 
 /// Few, for a shard has to hold the biggest directories.
@@ -22,35 +25,45 @@ impl Contents {
         blob_service: Arc<dyn BlobService>,
         directory_service: Arc<dyn DirectoryService>,
         options: &Options,
+        state: Arc<State>,
     ) -> Self {
         Self {
             blob_service,
             directory_service,
             blobs: Cache::new(options.opened_blobs.max(1)),
             directories: directory_cache(options.directory_cache),
+            state,
         }
     }
 
     /// The directory. Whoever asks for one that is being fetched waits for it.
     pub(super) fn directory(&self, digest: &Digest) -> Result<Arc<Directory>, Error> {
-        self.directories.get_or_insert_with(digest, || {
+        let mut hit = true;
+        let directory = self.directories.get_or_insert_with(digest, || {
+            hit = false;
             (self.directory_service.get(digest)?).ok_or(Error::Missing {
                 object: Object::Directory(*digest),
             })
-        })
+        });
+        self.state.header().counters.add_directory(hit);
+        directory
     }
 
     pub(super) fn blob(&self, digest: &Digest) -> Result<Arc<dyn Blob>, Error> {
-        self.blobs
-            .get_or_insert_with(digest, || self.open_blob(digest))
+        let mut hit = true;
+        let blob = self.blobs.get_or_insert_with(digest, || {
+            hit = false;
+            self.open_blob(digest)
+        });
+        self.state.header().counters.add_blob(hit);
+        blob
     }
 
     /// As [`blob`](Self::blob), but does not keep it.
     pub(super) fn blob_once(&self, digest: &Digest) -> Result<Arc<dyn Blob>, Error> {
-        match self.blobs.get(digest) {
-            Some(blob) => Ok(blob),
-            None => self.open_blob(digest),
-        }
+        let kept = self.blobs.get(digest);
+        self.state.header().counters.add_blob(kept.is_some());
+        kept.map_or_else(|| self.open_blob(digest), Ok)
     }
 
     fn open_blob(&self, digest: &Digest) -> Result<Arc<dyn Blob>, Error> {

@@ -19,7 +19,7 @@ impl FsError {
             // The kernel remembers ENOSYS and does not ask again.
             Self::XattrsOff => libc::ENOSYS,
             Self::NoSuchXattr => libc::ENODATA,
-            Self::Stale(_) | Self::ListingGone => libc::ESTALE,
+            Self::Stale(_) => libc::ESTALE,
             Self::TooManyNodes | Self::TooManyOpenFiles => libc::ENFILE,
             Self::Root { source } | Self::Top { source, .. } | Self::Content { source, .. } => {
                 of_store(source)

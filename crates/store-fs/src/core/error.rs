@@ -39,10 +39,6 @@ pub enum FsError {
     /// The transport refers to a node that it forgot or never knew.
     #[error("node {0} is not known")]
     Stale(NodeId),
-    /// A listing of the root began so long ago that it is not known any more
-    /// what was there then.
-    #[error("the listing of the root began too long ago")]
-    ListingGone,
     /// There are as many nodes as numbers.
     #[error("too many nodes are in use")]
     TooManyNodes,
@@ -132,8 +128,7 @@ impl FsError {
             | Self::ReadOnly
             | Self::ListingOff
             | Self::XattrsOff
-            | Self::NoSuchXattr
-            | Self::ListingGone => Level::Trace,
+            | Self::NoSuchXattr => Level::Trace,
             Self::Stale(_) => Level::Warn,
             Self::TooManyNodes
             | Self::TooManyOpenFiles

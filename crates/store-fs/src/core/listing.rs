@@ -2,7 +2,6 @@ use super::{
     Filesystem, Found, FsError, Kind, NodeId, RootEntry,
     attr::{ROOT_INO, directory_ino, file_ino, symlink_ino, top_symlink_ino},
     lookup::top_node,
-    root_listing,
     table::{self, Place, Slot},
 };
 
@@ -26,8 +25,9 @@ pub struct DirEntry<'a> {
     pub name: &'a [u8],
 }
 
-/// Offsets 0 and 1 are `.` and `..`; then follow the entries.
-const DOTS: u64 = 2;
+/// Offsets 0 and 1 are `.` and `..`; then follow the entries: in a directory one
+/// by one, in the root as [`root_listing`](super::root_listing) has it.
+pub(super) const DOTS: u64 = 2;
 
 impl Filesystem {
     /// Opens a directory to be listed.
@@ -45,8 +45,8 @@ impl Filesystem {
     }
 
     /// Lists `node` from `offset` on, until `add` returns `false`: that line
-    /// did not fit and will be asked for again. Offset 0 begins a listing; one
-    /// of the root is of the moment when it began.
+    /// did not fit and will be asked for again. Offset 0 begins a listing.
+    /// Of the root, what is there all along is listed exactly once.
     ///
     /// # Errors
     /// If the directory cannot be had, or must not be listed.
@@ -110,7 +110,8 @@ impl Filesystem {
                 } => file_ino(digest, *executable),
                 castore::Node::Symlink { .. } => symlink_ino(&node.digest, ordinal as u32),
             };
-            let line = line(ino, ordinal, &entry.node, entry.name.as_bytes());
+            let offset = ordinal as u64 + DOTS;
+            let line = line(ino, offset, &entry.node, entry.name.as_bytes());
             let child = Line::Child(slot, &node, &directory, ordinal);
             if !add(&line, Some(child))? {
                 break;
@@ -123,20 +124,15 @@ impl Filesystem {
         if !self.options.list_root {
             return Err(FsError::ListingOff);
         }
-        let Some((listing, offset)) = self.root_listings.at(offset, &*self.root)? else {
-            return Ok(());
-        };
-        let tag = listing.tag();
-        let entries = listing.entries();
-        let last = entries.len() as u64 + DOTS;
-        let mut add = |line: &DirEntry<'_>, about: Option<Line<'_>>| {
-            let next = root_listing::offset(tag, line.next, last);
-            add(&DirEntry { next, ..*line }, about)
-        };
-        if !add_dots(offset, ROOT_INO, ROOT_INO, &mut add)? {
+        if !add_dots(offset, ROOT_INO, ROOT_INO, add)? {
             return Ok(());
         }
-        for (ordinal, entry) in entries.iter().enumerate().skip(first(offset)) {
+        let listing = self.root_listings.now(&*self.root)?;
+        let entries = listing.from(offset.max(DOTS));
+        if entries.is_empty() {
+            self.root_listings.done();
+        }
+        for (at, entry) in entries {
             let ino = match &entry.node {
                 castore::Node::Directory { .. } => directory_ino(ROOT_INO, entry.name.as_bytes()),
                 castore::Node::File {
@@ -144,7 +140,7 @@ impl Filesystem {
                 } => file_ino(digest, *executable),
                 castore::Node::Symlink { .. } => top_symlink_ino(&entry.key),
             };
-            let line = line(ino, ordinal, &entry.node, entry.name.as_bytes());
+            let line = line(ino, *at, &entry.node, entry.name.as_bytes());
             if !add(&line, Some(Line::Top(entry)))? {
                 break;
             }
@@ -174,10 +170,11 @@ enum Line<'a> {
     Child(Slot, &'a table::Node, &'a castore::Directory, usize),
 }
 
-fn line<'a>(ino: u64, ordinal: usize, node: &castore::Node, name: &'a [u8]) -> DirEntry<'a> {
+/// The line at `offset`.
+fn line<'a>(ino: u64, offset: u64, node: &castore::Node, name: &'a [u8]) -> DirEntry<'a> {
     DirEntry {
         ino,
-        next: ordinal as u64 + DOTS + 1,
+        next: offset + 1,
         kind: node.into(),
         name,
     }

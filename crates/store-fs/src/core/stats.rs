@@ -148,6 +148,24 @@ impl CounterCells {
         self.content_errors.fetch_add(1, Relaxed);
     }
 
+    /// A directory was wanted: a hit if it was kept in memory.
+    pub(super) fn add_directory(&self, hit: bool) {
+        let counter = match hit {
+            true => &self.directory_hits,
+            false => &self.directory_misses,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    /// A blob was wanted: a hit if it was open.
+    pub(super) fn add_blob(&self, hit: bool) {
+        let counter = match hit {
+            true => &self.blob_hits,
+            false => &self.blob_misses,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
     /// Whoever holds the lock of the shard says how many nodes it has.
     pub(super) fn set_nodes(&self, shard: usize, count: usize) {
         self.nodes[shard].store(count as u64, Relaxed);

@@ -47,6 +47,27 @@ fn a_file_that_was_read_is_cached() {
 }
 
 #[test]
+fn what_was_at_hand_is_counted() {
+    let store = Store::default();
+    store.add(
+        "pkg",
+        &dir([("big", file(bytes(3 << 20, 7))), ("small", file("x"))]),
+    );
+    let config = Config {
+        data_path: DataPath::Cached,
+        ..Config::default()
+    };
+    let fixture = Fixture::mount(store, config);
+    for name in ["big", "small"] {
+        fs::read(fixture.at(&format!("pkg/{name}"))).expect("readable");
+    }
+    let stats = fixture.stats();
+    assert_eq!((stats.directory_misses, stats.blob_misses), (1, 2));
+    assert!(stats.directory_hits > 0, "{stats:?}");
+    assert!(stats.blob_hits > 0, "{stats:?}");
+}
+
+#[test]
 fn reads_are_large() {
     let lock = CacheLock::shared();
     let content = bytes(8 << 20, 5);
