@@ -285,6 +285,10 @@ impl<'a> Model<'a> {
         let rest = expected
             .iter()
             .map(|(name, tree)| (name.clone(), kind(tree)));
+        if node == NodeId::ROOT {
+            // In the order of keys.
+            listed[dots.len()..].sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        }
         assert_eq!(listed, dots.into_iter().chain(rest).collect::<Vec<_>>());
     }
 
