@@ -11,6 +11,12 @@
 //!
 //! Anything else is damage.
 
+use std::{
+    num::NonZero,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    thread,
+};
+
 use super::{Records, Slot, Table, record::Tag};
 use crate::state::StateError;
 
@@ -19,7 +25,7 @@ pub(super) fn resume(table: &Table, records: &Records) -> Result<(), StateError>
     let mut resume = Resume {
         table,
         records,
-        nodes: Vec::new(),
+        nodes: Default::default(),
         keys: Bits::of(&chunks),
         reached: Bits::of(&chunks),
         chunks,
@@ -32,9 +38,9 @@ pub(super) fn resume(table: &Table, records: &Records) -> Result<(), StateError>
         });
     }
     resume.check()?;
-    resume.drop_keys();
-    resume.index()?;
-    resume.drop_unused();
+    for slot in resume.index()? {
+        table.free(slot);
+    }
     Ok(())
 }
 
@@ -42,7 +48,8 @@ struct Resume<'a> {
     table: &'a Table,
     records: &'a Records,
     chunks: Vec<usize>,
-    nodes: Vec<Slot>,
+    /// By shard.
+    nodes: [Vec<Slot>; Slot::SHARDS],
     /// Keys that a record has.
     keys: Bits,
     /// Directories from which a way leads to the root.
@@ -50,20 +57,11 @@ struct Resume<'a> {
 }
 
 impl Resume<'_> {
-    fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
-        let chunks = self.chunks.clone();
-        chunks.into_iter().flat_map(|chunk| {
-            let first = chunk * Slot::CHUNK_LEN;
-            (first..first + Slot::CHUNK_LEN).map(|slot| Slot(slot as u32))
-        })
-    }
-
     /// Finds the nodes; answers whether the table was ever used.
     fn scan(&mut self) -> Result<bool, StateError> {
         let mut used = false;
         let mut has_root = false;
-        let mut nodes = Vec::new();
-        for slot in self.slots() {
+        for slot in self.chunks.iter().copied().flat_map(slots) {
             let record = self.records.get(slot);
             match record.tag() {
                 Some(Tag::Free) => continue,
@@ -71,7 +69,7 @@ impl Resume<'_> {
                 Some(Tag::Key) => {}
                 Some(Tag::Directory | Tag::File | Tag::Executable | Tag::Symlink) => {
                     record.reset_pins();
-                    nodes.push(slot);
+                    self.nodes[slot.shard()].push(slot);
                 }
                 Some(Tag::Root) | None => return Err(damaged(slot, "is nothing known")),
             }
@@ -80,13 +78,13 @@ impl Resume<'_> {
         if used && !has_root {
             return Err(damaged(Slot::ROOT, "is not the root"));
         }
-        self.nodes = nodes;
         Ok(used)
     }
 
     /// Checks where nodes say they are, and counts pins.
     fn check(&mut self) -> Result<(), StateError> {
-        for slot in self.nodes.clone() {
+        let nodes = std::mem::take(&mut self.nodes);
+        for slot in nodes.iter().flatten().copied() {
             let record = self.records.get(slot);
             let parent = Slot(record.parent());
             if parent == Slot::ROOT {
@@ -99,14 +97,15 @@ impl Resume<'_> {
                 return Err(damaged(slot, "is in no directory"));
             }
         }
+        let count: usize = nodes.iter().map(Vec::len).sum();
         let mut way = Vec::new();
-        for slot in &self.nodes {
+        for slot in nodes.iter().flatten() {
             if !self.records.get(*slot).is(Tag::Directory) {
                 continue;
             }
             let mut next = *slot;
             while next != Slot::ROOT && !self.reached.has(next) {
-                if way.len() == self.nodes.len() {
+                if way.len() == count {
                     return Err(damaged(*slot, "is below itself"));
                 }
                 way.push(next);
@@ -116,6 +115,7 @@ impl Resume<'_> {
                 self.reached.set(slot);
             }
         }
+        self.nodes = nodes;
         Ok(())
     }
 
@@ -131,43 +131,69 @@ impl Resume<'_> {
         self.records.get(key).is(Tag::Key)
     }
 
-    fn drop_keys(&self) {
-        for slot in self.slots() {
-            let record = self.records.get(slot);
-            if record.is(Tag::Key) && !self.keys.has(slot) {
-                record.clear(0);
+    /// Makes the indexes, on all processors: users wait for it. Answers nodes
+    /// that nobody refers to.
+    fn index(&self) -> Result<Vec<Slot>, StateError> {
+        let next = AtomicUsize::new(0);
+        let index = || {
+            let mut unused = Vec::new();
+            loop {
+                let shard = next.fetch_add(1, Relaxed);
+                if shard >= Slot::SHARDS {
+                    return Ok(unused);
+                }
+                self.index_shard(shard, &mut unused)?;
             }
-        }
+        };
+        let others = match self.chunks.len() > Slot::SHARDS {
+            true => thread::available_parallelism().map_or(0, |all| NonZero::get(all) - 1),
+            false => 0,
+        };
+        thread::scope(|scope| {
+            // Those that cannot be had are done without.
+            let others: Vec<_> = (0..others.min(Slot::SHARDS - 1))
+                .map_while(|_| thread::Builder::new().spawn_scoped(scope, index).ok())
+                .collect();
+            let mut unused = index()?;
+            for other in others {
+                let more = other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                unused.extend(more?);
+            }
+            Ok(unused)
+        })
     }
 
-    fn index(&self) -> Result<(), StateError> {
-        for chunk in &self.chunks {
-            let (shard, number) = (chunk % Slot::SHARDS, chunk / Slot::SHARDS);
-            self.table.shards[shard].write().adopt_chunk(number);
+    fn index_shard(&self, number: usize, unused: &mut Vec<Slot>) -> Result<(), StateError> {
+        let mut shard = self.table.shards[number].write();
+        let chunks = self.chunks.iter().copied();
+        for chunk in chunks.filter(|chunk| chunk % Slot::SHARDS == number) {
+            for slot in slots(chunk) {
+                let record = self.records.get(slot);
+                if record.is(Tag::Key) && !self.keys.has(slot) {
+                    record.clear(0);
+                }
+            }
+            shard.adopt_chunk(chunk / Slot::SHARDS);
         }
-        let mut counts = [0; Slot::SHARDS];
-        for slot in &self.nodes {
-            counts[slot.shard()] += 1;
-        }
-        for (shard, count) in self.table.shards.iter().zip(counts) {
-            shard.write().reserve(count);
-        }
-        for slot in &self.nodes {
-            if !self.table.shard(*slot).write().adopt(*slot) {
-                return Err(damaged(*slot, "is not where it belongs"));
+        let nodes = &self.nodes[number];
+        shard.reserve(nodes.len());
+        for slot in nodes.iter().copied() {
+            if !shard.adopt(slot) {
+                return Err(damaged(slot, "is not where it belongs"));
+            }
+            if self.records.get(slot).is_unused() {
+                unused.push(slot);
             }
         }
         Ok(())
     }
+}
 
-    fn drop_unused(&self) {
-        for slot in &self.nodes {
-            let record = self.records.get(*slot);
-            if record.kind().is_some() && record.is_unused() {
-                self.table.free(*slot);
-            }
-        }
-    }
+fn slots(chunk: usize) -> impl Iterator<Item = Slot> {
+    let first = chunk * Slot::CHUNK_LEN;
+    (first..first + Slot::CHUNK_LEN).map(|slot| Slot(slot as u32))
 }
 
 fn damaged(slot: Slot, how: &str) -> StateError {

@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use hashbrown::HashTable;
+use hashbrown::{HashTable, hash_table::Entry};
 
 use super::{
     InternError, Node, Place, Slot,
@@ -198,14 +198,17 @@ impl Shard {
             return false;
         };
         let hash = hash(&node);
-        let (view, index) = self.parts();
-        let is_alone = (index.find(hash, |other| view.is_same(*other, &node))).is_none();
-        if is_alone && Self::of(hash) == slot.shard() {
-            index.insert_unique(hash, slot, |slot| view.rehash(*slot));
-            self.count();
-            return true;
+        if Self::of(hash) != slot.shard() {
+            return false;
         }
-        false
+        let (view, index) = self.parts();
+        let is_same = |other: &Slot| view.is_same(*other, &node);
+        let Entry::Vacant(place) = index.entry(hash, is_same, |slot| view.rehash(*slot)) else {
+            return false;
+        };
+        place.insert(slot);
+        self.count();
+        true
     }
 
     /// Before many are put into the index.
