@@ -30,14 +30,14 @@ pub(super) struct Scale {
     /// Memory after the first look-up.
     pub(super) base: u64,
     /// With [`Self::nodes`] live nodes.
-    full: u64,
+    pub(super) full: u64,
     nodes: u64,
     /// When the kernel has forgotten them.
     forgotten: u64,
 }
 
 impl Scale {
-    pub(super) fn bytes_each(&self) -> f64 {
+    fn bytes_each(&self) -> f64 {
         self.full.saturating_sub(self.base) as f64 / self.nodes as f64
     }
 }
@@ -73,7 +73,7 @@ impl fmt::Display for Scale {
                 format!("{} with {}", mb(self.full), self.nodes),
             ),
             (
-                "which is for each",
+                "which is for each, caches included",
                 format!("{:.0} bytes", self.bytes_each()),
             ),
             (
