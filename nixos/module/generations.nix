@@ -31,7 +31,10 @@ let
       # Whether what Nix keeps, and this generation does not, will be seen after a reboot.
       stays=${if inMemory then "" else "$(findmnt -n -f -o FSTYPE --mountpoint /nix/store || true)"}
       if [ "$stays" != overlay ]; then
-        mapfile -t -O 1 roots < <(nix-store --gc --print-roots | sed -n 's|^[^{].* -> \(/nix/store/.*\)$|\1|p' | sort -u)
+        live=$(nix-store --gc --print-roots | sed -n 's|^[^{].* -> \(/nix/store/.*\)$|\1|p' | sort -u)
+        if [ -n "$live" ]; then
+          mapfile -t -O 1 roots <<< "$live"
+        fi
       fi
     ''
     + ''

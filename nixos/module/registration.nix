@@ -19,12 +19,19 @@ in
       description = "Register the Mounted Store's Paths with Nix";
       wantedBy = [ "multi-user.target" ];
       after = [ "local-fs.target" ];
+      # To a Nix that does not know it, the running system is garbage.
+      requiredBy = [
+        "nix-daemon.service"
+        "nix-gc.service"
+      ];
       before = [
         "nix-daemon.service"
         "nix-daemon.socket"
         "nix-gc.service"
         "shutdown.target"
       ];
+      # Who requires it would be stopped with it, and what a switch adds Nix knows.
+      restartIfChanged = false;
       conflicts = [ "shutdown.target" ];
       unitConfig = {
         DefaultDependencies = false;

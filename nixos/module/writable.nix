@@ -68,13 +68,12 @@ in
           RemainAfterExit = true;
         };
         # Garbage that was collected from the lower layer is marked in the upper one by a device 0,0.
-        # What the store has is shown again, so that each generation in it can be booted;
-        # `store-mountd remove` and `gc` are what frees its space.
+        # What the store has is shown again, so that each generation in it can be booted; a mark of
+        # what it has no more would hide that when it comes back.
         script = ''
           mkdir -p ${arg "${root}/store"} ${arg "${root}/work"}
           for mark in ${arg "${root}/store"}/*; do
-            name=''${mark##*/}
-            if [ -c "$mark" ] && { [ -e ${arg lower}/"$name" ] || [ -L ${arg lower}/"$name" ]; }; then
+            if [ -c "$mark" ]; then
               rm "$mark"
             fi
           done
