@@ -1,14 +1,8 @@
 # The processes that serve the running system are killed under load.
 {
-  name = "tvix-store-mount-crash";
-
-  nodes.machine = {
-    imports = [ ./common/node.nix ];
-  };
+  nodes.machine = ./common/node.nix;
 
   testScript = ''
-    ${builtins.readFile ./common/asserts.py}
-
     runs_from_the_store(machine)
 
     with subtest("the worker is killed"):

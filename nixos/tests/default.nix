@@ -1,15 +1,23 @@
 # Each test boots machines of its own: `nix build .#checks.x86_64-linux.vm-boot`.
 { pkgs }:
 let
-  test = pkgs.testers.runNixOSTest;
+  test =
+    name: module:
+    pkgs.testers.runNixOSTest {
+      imports = [
+        ./common/test.nix
+        module
+      ];
+      name = "tvix-store-mount-${name}";
+    };
 in
-{
-  boot = test ./boot.nix;
-  corruption = test ./corruption.nix;
-  crash = test ./crash.nix;
-  generation = test ./generation.nix;
-  hardening = test ./hardening.nix;
-  shutdown = test ./shutdown.nix;
-  upgrade = test ./upgrade.nix;
-  writable = test ./writable.nix;
+builtins.mapAttrs test {
+  boot = ./boot.nix;
+  corruption = ./corruption.nix;
+  crash = ./crash.nix;
+  generation = ./generation.nix;
+  hardening = ./hardening.nix;
+  shutdown = ./shutdown.nix;
+  upgrade = ./upgrade.nix;
+  writable = ./writable.nix;
 }

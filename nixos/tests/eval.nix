@@ -50,6 +50,7 @@ let
     enable = false;
   });
 
+  registration = config: config.systemd.units."tvix-store-mount-register.service".text;
   mainUnit = config: config.systemd.units."tvix-store-mount.service".text;
   initrdUnits = config: config.boot.initrd.systemd.units;
   initrdUnit = config: (initrdUnits config)."tvix-store-mount.service".text;
@@ -135,8 +136,24 @@ let
         says "upperdir=/run/tvix-store-mount/upper/store"
           (initrdUnits inMemory)."sysroot-nix-store.mount".text;
     "paths are registered before Nix's daemon listens" =
-      says "nix-daemon.socket"
-        plain.systemd.units."tvix-store-mount-register.service".text;
+      says "Before=nix-daemon.service nix-daemon.socket nix-gc.service" (registration plain)
+      && says "ConditionPathExists=/run/tvix-store-mount/bin/store-mountd" (registration plain);
+    "nothing collects garbage if they are not" =
+      lib.all (name: elem name plain.systemd.units."tvix-store-mount-register.service".requiredBy) [
+        "nix-daemon.service"
+        "nix-gc.service"
+      ]
+      && says "X-RestartIfChanged=false" (registration plain);
+    "what Nix hid is shown again at boot" =
+      says "for mark in '/sysroot/nix/.rw-store/store'/*; do\n  if [ -c \"$mark\" ]; then\n    rm " (
+        plain.boot.initrd.systemd.services.tvix-store-mount-upper.script
+      );
+    "the running and the booted system are roots of Nix's" =
+      lib.all (name: lib.any (says "/nix/var/nix/gcroots/${name} ") plain.systemd.tmpfiles.rules)
+        [
+          "booted-system"
+          "current-system"
+        ];
     "another mount is a service of the main system" =
       !(initrdUnits elsewhere) ? "tvix-store-mount.service"
       && elem "multi-user.target" elsewhere.systemd.units."tvix-store-mount.service".wantedBy
@@ -296,17 +313,22 @@ let
     generations.verify = 1;
     package = "store-mountd";
   };
-  wrongValues = lib.listToAttrs (
+  valueAt = path: config: lib.getAttrFromPath path config.services.tvix-store-mount;
+  isTaken =
+    path: config:
+    let
+      value = valueAt path config;
+    in
+    (builtins.tryEval (builtins.deepSeq (value.drvPath or value) true)).success;
+  wrongPaths = lib.collect lib.isList (lib.mapAttrsRecursive (path: _: path) wrong);
+  wrongValues = {
+    "taken: the defaults of the same" = lib.all (path: isTaken path plain) wrongPaths;
+  }
+  // lib.listToAttrs (
     map (path: {
       name = "not taken: ${lib.concatStringsSep "." path}";
-      value =
-        let
-          value = lib.getAttrFromPath path (evaluate (
-            store (lib.setAttrByPath path (lib.getAttrFromPath path wrong))
-          )).services.tvix-store-mount;
-        in
-        !(builtins.tryEval (builtins.deepSeq value true)).success;
-    }) (lib.collect lib.isList (lib.mapAttrsRecursive (path: _: path) wrong))
+      value = !isTaken path (evaluate (store (lib.setAttrByPath path (lib.getAttrFromPath path wrong))));
+    }) wrongPaths
   );
 
   # The page of options: the same by nixpkgs' lib as by the few functions that write it. Types have

@@ -1,7 +1,5 @@
 # A switch to another generation replaces the daemon under load and ends nothing.
 {
-  name = "tvix-store-mount-upgrade";
-
   nodes.machine =
     { lib, pkgs, ... }:
     {
@@ -17,8 +15,6 @@
     };
 
   testScript = ''
-    ${builtins.readFile ./common/asserts.py}
-
     runs_from_the_store(machine)
     supervisor, worker = serving_pids(machine)
     before = machine.succeed("readlink -f /run/current-system").strip()

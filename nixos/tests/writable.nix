@@ -12,8 +12,6 @@ let
   '';
 in
 {
-  name = "tvix-store-mount-writable";
-
   nodes.machine = {
     imports = [ ./common/node.nix ];
     tests.contents = [
@@ -25,8 +23,6 @@ in
   };
 
   testScript = ''
-    ${builtins.readFile ./common/asserts.py}
-
     runs_from_the_store(machine)
     system = machine.succeed("readlink -f /run/current-system").strip()
 
