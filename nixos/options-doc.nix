@@ -1,7 +1,7 @@
 # The text of docs/nixos-options.md, from the module's options.
 #
-# nix-instantiate --eval --strict nixos/options-doc.nix gives it without any nixpkgs, by the few
-# functions that describe options.
+# nix-instantiate --eval --strict --expr 'import ./nixos/options-doc.nix { }' gives it without any
+# nixpkgs, by the few functions that describe options.
 {
   lib ? import ./tests/describe.nix,
   pkgs ? {

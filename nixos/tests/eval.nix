@@ -1,7 +1,9 @@
 # The module in real NixOS configurations, evaluated and not built. Every check is a name and
 # whether it holds; one that does not is an error that names it.
 #
-#   nix-instantiate --eval --strict nixos/tests/eval.nix     with <nixpkgs> on NIX_PATH
+# With <nixpkgs> on NIX_PATH:
+#
+#   nix-instantiate --eval --strict --expr 'import ./nixos/tests/eval.nix { }'
 {
   pkgs ? import <nixpkgs> { },
   # Some of the groups below instead of all.
