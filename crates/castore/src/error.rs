@@ -109,6 +109,14 @@ pub enum Error {
         /// Why.
         detail: String,
     },
+    /// Others use the backend, and it was not to be waited for them.
+    #[error("{place} is in use by {holder}")]
+    Busy {
+        /// The backend.
+        place: String,
+        /// Who uses it.
+        holder: String,
+    },
     /// A backend did not answer, or answered with an error of its own.
     #[error("{place} failed: {detail}")]
     Backend {
@@ -139,6 +147,7 @@ impl Error {
             | Self::NotEmpty { .. }
             | Self::NewerFormat { .. }
             | Self::ReadOnly { .. }
+            | Self::Busy { .. }
             | Self::Backend { .. } => false,
         }
     }

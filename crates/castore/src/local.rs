@@ -6,6 +6,7 @@
 //! packs/ID.meta       directories, records, outboards             (pack.rs)
 //! packs/ID.blobs      blobs below 256 KiB
 //! blobs/xx/DIGEST     bigger blobs, a file each, nothing but the contents
+//! pins/NAME           what a layer above wants kept, if any       (pins.rs)
 //! tmp/ID/             a session's files before it commits         (session.rs)
 //! ```
 //!
@@ -17,7 +18,9 @@
 //! error and never as a wrong answer.
 //!
 //! A session, and with it each put, locks `tmp` (flock) while it begins and
-//! commits, not in between.
+//! commits, not in between. Who removes something ([`Exclusive`]) has that lock
+//! all the while, and waits for the sessions that have begun: what a session
+//! found stored stays stored until it ends.
 
 mod blob;
 mod check;
@@ -25,9 +28,11 @@ mod engine;
 mod entry;
 mod filter;
 mod folder;
+mod gc;
 mod index;
 mod nearby;
 mod pack;
+mod pins;
 mod session;
 mod snapshot;
 
@@ -54,6 +59,10 @@ use crate::{
     Blob, BlobService, BlobWriter, Digest, Directory, DirectoryService, Error, HashedBlob,
 };
 
+pub use gc::{
+    CollectError, Collected, Collection, Exclusive, Garbage, Progress as CollectionProgress, RootOf,
+};
+pub use pins::is_pin_name;
 pub use session::Session;
 
 /// The version of the format that this program writes, and the newest it reads.
@@ -170,13 +179,17 @@ impl LocalStore {
     /// # Errors
     /// If the store cannot be written.
     pub fn begin(&self) -> Result<Session, Error> {
-        Session::begin(self.engine.clone()).map_err(|error| match error {
+        Session::begin(self.engine.clone()).map_err(|error| self.writing(error))
+    }
+
+    fn writing(&self, error: Error) -> Error {
+        match error {
             Error::Io { source, .. } if is_read_only(&source) => Error::ReadOnly {
                 place: format!("the store {}", self.path.display()),
                 detail: source.to_string(),
             },
             error => error,
-        })
+        }
     }
 
     /// The record of `key`.
@@ -187,7 +200,8 @@ impl LocalStore {
         self.engine.record(key)
     }
 
-    /// All records, by key. What is committed after the call is left out.
+    /// All records, by key. What is committed after the call is left out, and so
+    /// may be what is removed.
     ///
     /// # Errors
     /// If the store's tables cannot be read; the iterator has an error in place
@@ -198,11 +212,40 @@ impl LocalStore {
         let entries = self.entries(Kind::Record)?;
         Ok(entries
             .take_while(|entry| !matches!(entry, Ok(entry) if entry.kind != Kind::Record))
-            .map(|entry| {
-                let entry = entry?;
-                let held = engine::Held::new(&self.engine, entry, self.engine.pack(entry.pack)?);
-                Ok((RecordKey(entry.key), held.record()?))
-            }))
+            .filter_map(|entry| self.record_of(entry).transpose()))
+    }
+
+    /// The record of an entry; where it is by now, if it was moved.
+    fn record_of(&self, entry: Result<Entry, Error>) -> Result<Option<(RecordKey, Bytes)>, Error> {
+        let entry = entry?;
+        let key = RecordKey(entry.key);
+        let pack = self.engine.pack(entry.pack)?;
+        let record = match engine::Held::new(&self.engine, entry, pack).record() {
+            Err(error) if error.is_damage() => self.engine.record(&key)?,
+            record => Some(record?),
+        };
+        Ok(record.map(|record| (key, record)))
+    }
+
+    /// Looks at the store anew: what others removed is not kept open any more.
+    ///
+    /// # Errors
+    /// If the store's tables cannot be read.
+    pub fn refresh(&self) -> Result<(), Error> {
+        self.engine.fresh_snapshot().map(drop)
+    }
+
+    /// Waits until nobody writes to the store, and keeps it so as long as the
+    /// answer is held. `waits` is told each time whom it is to wait for; if it
+    /// answers false, nobody is waited for.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if it was not to wait; or if the store cannot be written.
+    pub fn exclusive(&self, waits: &mut dyn FnMut(&str) -> bool) -> Result<Exclusive, Error> {
+        // A session of our own would be waited for, too.
+        self.commit_pending()?;
+        *self.pending.lock() = None;
+        Exclusive::begin(self.engine.clone(), waits).map_err(|error| self.writing(error))
     }
 
     /// When a session was last committed, or the tables were merged.

@@ -86,6 +86,9 @@ fn hint_of_store(error: &castore::Error) -> Option<&'static str> {
             "Choose a store that you may write to with --store DIR, or become its owner or root.",
         ),
         castore::Error::Io { source, .. } => hint_of_store_system(source),
+        castore::Error::Busy { .. } => {
+            Some("Try again when it has ended; without --no-wait it is waited for.")
+        }
         castore::Error::NewerFormat { .. } | castore::Error::Backend { .. } => None,
     }
 }

@@ -21,7 +21,10 @@ use super::{
 };
 use crate::{
     Blob, Digest, Error, Object,
-    outboard::{BlobHasher, ChainingValue, GROUP_LEN, Head, SUPERBLOCK_LEN, group_value, head_len},
+    outboard::{
+        BlobHasher, ChainingValue, GROUP_LEN, Head, SUPERBLOCK_LEN, group_value, head_len,
+        outboard_len,
+    },
 };
 
 /// Bytes read at once to check a blob.
@@ -208,6 +211,37 @@ impl LocalBlob {
         };
         let number = (offset % SUPERBLOCK_LEN as u64) as usize / GROUP_LEN;
         Ok(values.get(number) == Some(&group_value(offset, group)))
+    }
+
+    /// The outboard, verified; of a blob that has one.
+    pub(super) fn whole_outboard(&self) -> Result<Vec<u8>, Error> {
+        let bytes = self.read_outboard(0, outboard_len(self.size))?;
+        let head = self.head()?;
+        let superblocks = self.size.div_ceil(SUPERBLOCK_LEN as u64);
+        for superblock in 0..superblocks {
+            let Some(range) = head.segment(superblock) else {
+                break;
+            };
+            let segment = &bytes[range.start as usize..range.end as usize];
+            if head.verify_segment(superblock, segment).is_none() {
+                return Err(self.meta_damaged("the outboard does not match its head"));
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// All contents, verified; of a blob in a pack.
+    pub(super) fn packed_contents(&self) -> Result<Vec<u8>, Error> {
+        // What is not in the file is not allocated.
+        if self.pack.blobs.len().is_ok_and(|len| len < self.size) {
+            return Err(self.data_damaged("the file is cut short"));
+        }
+        let mut bytes = vec![0; self.size as usize];
+        self.read_data(&mut bytes, 0)?;
+        match Digest::of(&bytes) == self.digest {
+            true => Ok(bytes),
+            false => Err(self.data_damaged("the contents do not match the digest")),
+        }
     }
 
     /// Reads all of the blob and its outboard and verifies both.

@@ -52,6 +52,22 @@ fn place(entry: &Entry) -> (super::entry::PackId, bool, u64) {
     }
 }
 
+/// Checks an object where it is by now, if it was moved or removed since its
+/// entry was read.
+fn check_entry(engine: &Engine, entry: Entry) -> Result<(), Error> {
+    match engine.check(entry) {
+        Err(error) if error.is_damage() => {
+            let snapshot = engine.fresh_snapshot()?;
+            match snapshot.get(entry.kind, &entry.key) {
+                Ok(None) => Ok(()),
+                Ok(Some(newer)) if newer != entry => engine.check(newer),
+                Ok(Some(_)) | Err(_) => Err(error),
+            }
+        }
+        result => result,
+    }
+}
+
 fn check_batch(
     engine: &Engine,
     batch: Vec<Entry>,
@@ -66,7 +82,7 @@ fn check_batch(
             let Some(entry) = queue.lock().next() else {
                 return;
             };
-            match engine.check(entry) {
+            match check_entry(engine, entry) {
                 Ok(()) => {}
                 Err(error) if error.is_damage() => damage(error),
                 Err(error) => {

@@ -18,11 +18,11 @@ use super::{
     blob::{LocalBlob, Source},
     entry::{Entry, Key, Kind, PackId, Place},
     folder::Folder,
-    index::IndexWriter,
+    index::{Index, IndexWriter},
     nearby::Nearby,
     pack::{Pack, ReadError, record_check},
     session::blob_shard,
-    snapshot::{Snapshot, merged},
+    snapshot::{Snapshot, Spot, merged_with_spots},
 };
 use crate::{Blob, Digest, Directory, DirectoryError, Error};
 
@@ -99,23 +99,33 @@ impl Engine {
         let _one_at_a_time = self.refreshing.lock();
         let snapshot = self.snapshot();
         if snapshot.is_stale(&self.index)? {
-            let fresh = Arc::new(Snapshot::take(&self.index, Some(&snapshot))?);
-            *self.snapshot.write() = fresh;
+            self.renew(&snapshot)?;
         }
         Ok(self.snapshot())
     }
 
-    /// The indexes as they are now, whatever the folder's time says: what is
-    /// deleted or replaced must not hang on a clock.
-    fn reload(&self, _lock: &WriteLock) -> Result<Arc<Snapshot>, Error> {
-        let _one_at_a_time = self.refreshing.lock();
-        let fresh = Arc::new(Snapshot::take(&self.index, Some(&self.snapshot()))?);
+    /// Takes a new snapshot in place of `old`. What lies in packs that were
+    /// removed is forgotten, so that their files are not kept open; and a
+    /// session must not take what is in them for something it need not store.
+    fn renew(&self, old: &Snapshot) -> Result<Arc<Snapshot>, Error> {
+        let fresh = Arc::new(Snapshot::take(&self.index, Some(old))?);
         *self.snapshot.write() = fresh.clone();
+        let packs = fresh.packs();
+        self.open_packs.retain(|pack, _| packs.contains(pack));
+        self.nearby.retain(|pack| packs.contains(pack));
         Ok(fresh)
     }
 
+    /// The indexes as they are now, whatever the folder's time says: what is
+    /// deleted or replaced must not hang on a clock.
+    pub(super) fn reload(&self, _lock: &WriteLock) -> Result<Arc<Snapshot>, Error> {
+        let _one_at_a_time = self.refreshing.lock();
+        self.renew(&self.snapshot())
+    }
+
     pub(super) fn entry(&self, kind: Kind, key: &Key) -> Result<Option<Entry>, Error> {
-        let snapshot = match self.suspect.swap(false, Ordering::Relaxed) {
+        // Records are removed and replaced. Whatever else is gone is missed.
+        let snapshot = match kind == Kind::Record || self.suspect.swap(false, Ordering::Relaxed) {
             true => self.fresh_snapshot()?,
             false => self.snapshot(),
         };
@@ -225,7 +235,9 @@ impl Engine {
 
     pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<Arc<dyn Blob>>, Error> {
         self.read(Kind::Blob, digest.as_bytes(), |held| {
-            Ok(held.blob(self.source(&held.entry)?))
+            let source = self.source(&held.entry)?;
+            held.check_there(&source)?;
+            Ok(held.blob(source))
         })
     }
 
@@ -263,17 +275,58 @@ impl Engine {
         }
     }
 
-    /// Waits until no other writer commits.
+    /// Waits until no other writer commits, and no garbage is collected.
     pub(super) fn lock(&self) -> Result<WriteLock, Error> {
-        let tmp = self.folder.make_folder(super::TMP)?;
-        if !tmp.lock(false)? {
+        self.lock_unless(&mut |holder| {
             tracing::info!(
-                "waiting for another process that writes to {}",
+                "waiting for {holder}, which writes to {}",
                 self.folder.path().display()
             );
+            true
+        })
+    }
+
+    /// As [`lock`](Self::lock). `waits` is told who has the lock; if it answers
+    /// false, this fails.
+    pub(super) fn lock_unless(
+        &self,
+        waits: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<WriteLock, Error> {
+        let tmp = self.folder.make_folder(super::TMP)?;
+        if !tmp.lock(false)? {
+            let holder = tmp.lock_holder();
+            let holder = holder.unwrap_or_else(|| "another process".to_owned());
+            if !waits(&holder) {
+                return Err(self.busy(holder));
+            }
             tmp.lock(true)?;
         }
         Ok(WriteLock(tmp))
+    }
+
+    pub(super) fn busy(&self, holder: String) -> Error {
+        Error::Busy {
+            place: format!("the store {}", self.folder.path().display()),
+            holder,
+        }
+    }
+
+    /// The folder of a session that lives, if there is one.
+    pub(super) fn living(&self, _lock: &WriteLock) -> Result<Option<Folder>, Error> {
+        let tmp = self.folder.folder(super::TMP)?;
+        for name in tmp.names()? {
+            match tmp.folder(&name) {
+                Ok(folder) if folder.lock(false)? => {}
+                Ok(folder) => return Ok(Some(folder)),
+                Err(Error::Io { source, .. })
+                    if matches!(
+                        source.kind(),
+                        ErrorKind::NotFound | ErrorKind::NotADirectory
+                    ) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// Moves indexes, in order of age, from a session to the store, and merges
@@ -330,23 +383,44 @@ impl Engine {
             entries += index.len();
         }
         let merging = &indexes[..count];
+        self.replace(lock, tmp, merging, merging, entries, |_, entry| Some(entry))
+    }
+
+    /// Puts one index in the place of the newest ones, or of all: of at most
+    /// `entries` entries, those that `change` makes of those of `source`.
+    ///
+    /// A crash before the old ones are removed leaves what they say beside what
+    /// the new one says, which is newer. So packs and files that only the old
+    /// ones know must be there until this returns, and so must be whatever a
+    /// record refers to that the new one does not have.
+    pub(super) fn replace(
+        &self,
+        _lock: &WriteLock,
+        tmp: &Folder,
+        source: &[Arc<Index>],
+        replaced: &[Arc<Index>],
+        entries: u64,
+        mut change: impl FnMut(Spot, Entry) -> Option<Entry>,
+    ) -> Result<(), Error> {
         let id = PackId(super::random()?);
         let name = format!("{id}.idx");
         let path = tmp.file_path(&name);
         let write_error = || Error::io("write", &path);
         let mut writer = IndexWriter::new(tmp.create_file(&name)?, super::random()?, entries)
             .map_err(write_error())?;
-        for entry in merged(merging, Kind::Record) {
-            writer.push(&entry?).map_err(write_error())?;
+        for item in merged_with_spots(source, Kind::Record) {
+            let (spot, entry) = item?;
+            if let Some(entry) = change(spot, entry) {
+                writer.push(&entry).map_err(write_error())?;
+            }
         }
         writer.finish().map_err(write_error())?;
         // As the successor of the newest that it replaces: what it says is
-        // newer than all that remains. A crash before the old ones are removed
-        // leaves entries twice, which is harmless.
+        // newer than all that remains.
         let sequence = self.last_sequence()? + 1;
         tmp.rename(&name, &self.index, &format!("{sequence:016x}-{name}"))?;
         self.index.sync()?;
-        for index in merging {
+        for index in replaced {
             if let Some(name) = index.path().file_name() {
                 self.index.remove_file(&name.to_string_lossy())?;
             }
@@ -380,17 +454,43 @@ impl Engine {
         if snapshot.check_whole().is_err() {
             return Ok(());
         }
-        // The session may have died while it moved its files into place.
+        // The session may have died while it moved its files into place, and a
+        // collection before it removed what it could.
+        self.remove_unknown_packs(lock, &snapshot)?;
+        self.remove_unknown_blobs(lock, &snapshot)?;
+        Ok(())
+    }
+
+    /// Removes the packs that no index of the snapshot, which is whole, refers
+    /// to. Answers their bytes.
+    pub(super) fn remove_unknown_packs(
+        &self,
+        _lock: &WriteLock,
+        snapshot: &Snapshot,
+    ) -> Result<u64, Error> {
         let known = snapshot.packs();
         let known: HashSet<String> = known
             .iter()
             .flat_map(|id| [id.meta_name(), id.blobs_name()])
             .collect();
+        let mut bytes = 0;
         for name in self.packs.names()? {
             if !known.contains(&name) {
+                bytes += self.packs.file_len(&name)?.unwrap_or_default();
                 self.packs.remove_file(&name)?;
             }
         }
+        Ok(bytes)
+    }
+
+    /// As [`remove_unknown_packs`](Self::remove_unknown_packs), of blobs that are
+    /// files of their own.
+    pub(super) fn remove_unknown_blobs(
+        &self,
+        _lock: &WriteLock,
+        snapshot: &Snapshot,
+    ) -> Result<u64, Error> {
+        let mut bytes = 0;
         for shard in self.blobs.names()? {
             let shard = self.blobs.folder(&shard)?;
             for name in shard.names()? {
@@ -400,11 +500,19 @@ impl Engine {
                 let entry = snapshot.get(Kind::Blob, digest.as_bytes());
                 let unused = entry.is_ok_and(|e| e.is_none_or(|e| e.place != Place::File));
                 if unused {
+                    bytes += shard.file_len(&name)?.unwrap_or_default();
                     shard.remove_file(&name)?;
                 }
             }
         }
-        Ok(())
+        Ok(bytes)
+    }
+
+    /// Bytes of the pack's files; what is missing has none.
+    pub(super) fn pack_len(&self, id: PackId) -> Result<u64, Error> {
+        let meta = self.packs.file_len(&id.meta_name())?;
+        let blobs = self.packs.file_len(&id.blobs_name())?;
+        Ok(meta.unwrap_or_default() + blobs.unwrap_or_default())
     }
 }
 
@@ -433,8 +541,29 @@ impl<'a> Held<'a> {
         }
     }
 
+    /// Fails if the files are gone that have the contents and what verifies
+    /// them: the blob may be elsewhere by now.
+    fn check_there(&self, source: &Source) -> Result<(), Error> {
+        let verifies = self.engine.integrity == Integrity::OnRead && self.entry.outboard != 0;
+        let needed = [
+            (verifies, &self.pack.meta),
+            (matches!(source, Source::Pack { .. }), &self.pack.blobs),
+        ];
+        match needed
+            .iter()
+            .find(|(needed, file)| *needed && !file.is_there())
+        {
+            None => Ok(()),
+            Some((_, file)) => Err(Error::Corrupt {
+                object: self.entry.object(),
+                place: file.path.display().to_string(),
+                detail: "the file is missing".to_owned(),
+            }),
+        }
+    }
+
     /// All bytes of an object in the pack's `.meta`.
-    fn bytes(&self) -> Result<Vec<u8>, Error> {
+    pub(super) fn bytes(&self) -> Result<Vec<u8>, Error> {
         let Place::Pack { offset } = self.entry.place else {
             return Err(self.damaged("its place is invalid".to_owned()));
         };
@@ -475,6 +604,15 @@ impl<'a> Held<'a> {
             }
             Err(source) => Err(Error::Directory { digest, source }),
         }
+    }
+
+    /// A blob as if it were in the pack, if only its outboard is.
+    pub(super) fn blob_in_pack(&self) -> LocalBlob {
+        let offset = match self.entry.place {
+            Place::Pack { offset } => offset,
+            Place::File => 0,
+        };
+        self.local_blob(Source::Pack { offset })
     }
 
     fn local_blob(&self, source: Source) -> LocalBlob {

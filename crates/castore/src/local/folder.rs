@@ -146,6 +146,15 @@ impl Folder {
         })
     }
 
+    /// Bytes of a file; `None` if there is none.
+    pub(super) fn file_len(&self, name: &str) -> Result<Option<u64>, Error> {
+        match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(u64::try_from(stat.st_size).unwrap_or_default())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.error("stat", name)(errno)),
+        }
+    }
+
     /// Moves a file to another folder of the store, over what is there.
     pub(super) fn rename(&self, name: &str, to: &Self, new_name: &str) -> Result<(), Error> {
         fs::renameat(&self.fd, name, &to.fd, new_name).map_err(self.error("rename", name))
@@ -191,6 +200,21 @@ impl Folder {
         })
     }
 
+    /// Who has the folder's lock, as far as that can be told.
+    pub(super) fn lock_holder(&self) -> Option<String> {
+        let stat = fs::fstat(&self.fd).ok()?;
+        let (major, minor) = (fs::major(stat.st_dev), fs::minor(stat.st_dev));
+        let file = format!("{major:02x}:{minor:02x}:{}", stat.st_ino);
+        let locks = std::fs::read_to_string("/proc/locks").ok()?;
+        locks.lines().find_map(|line| {
+            // number: FLOCK ADVISORY WRITE process device:inode from to
+            let mut fields = line.split_ascii_whitespace().skip(1);
+            (fields.next()? == "FLOCK").then_some(())?;
+            let process = fields.nth(2)?;
+            (fields.next()? == file).then(|| describe_process(process))
+        })
+    }
+
     /// Takes the folder's advisory lock; it lasts as long as the folder is
     /// open. Answers false if `wait` is false and another has it.
     pub(super) fn lock(&self, wait: bool) -> Result<bool, Error> {
@@ -206,5 +230,13 @@ impl Folder {
                 Err(errno) => return Err(self.error("lock", "")(errno)),
             }
         }
+    }
+}
+
+fn describe_process(process: &str) -> String {
+    // Its command line is in its memory, which may be locked.
+    match std::fs::read_to_string(format!("/proc/{process}/comm")) {
+        Ok(command) => format!("process {process} ({})", command.trim_end()),
+        Err(_) => format!("process {process}"),
     }
 }

@@ -224,8 +224,18 @@ impl Index {
         Entry::decode(entry, &self.packs).ok_or_else(|| self.damaged(page, "an entry is invalid"))
     }
 
+    /// More than the number of any entry.
+    pub(super) fn numbers(&self) -> u64 {
+        (self.fences.len() * ENTRIES_PER_PAGE) as u64
+    }
+
     /// The entry of an object.
     pub(super) fn get(&self, kind: Kind, key: &Key) -> Result<Option<Entry>, Error> {
+        Ok(self.find(kind, key)?.map(|(_, entry)| entry))
+    }
+
+    /// The entry of an object and its number, which no other entry has.
+    pub(super) fn find(&self, kind: Kind, key: &Key) -> Result<Option<(u64, Entry)>, Error> {
         if !self.filter.may_have(kind, key) {
             return Ok(None);
         }
@@ -240,14 +250,15 @@ impl Index {
             let entries = checked.entries();
             let wanted = (kind as u8, key);
             if let Ok(at) = entries.binary_search_by(|entry| Entry::raw_order(entry).cmp(&wanted)) {
-                return self.decode(page, &entries[at]).map(Some);
+                let entry = self.decode(page, &entries[at])?;
+                return Ok(Some((number(page, at), entry)));
             }
             page += 1;
         }
         Ok(None)
     }
 
-    /// All entries from the first of `kind` on, in order.
+    /// All entries from the first of `kind` on, in order, with their numbers.
     pub(super) fn entries_from(self: &Arc<Self>, kind: Kind) -> Entries {
         let wanted = fence(kind, &Key::default());
         let page = self
@@ -261,6 +272,10 @@ impl Index {
             page: Vec::new().into_iter(),
         }
     }
+}
+
+fn number(page: usize, at: usize) -> u64 {
+    (page * ENTRIES_PER_PAGE + at) as u64
 }
 
 /// A page of entries whose check matched.
@@ -280,26 +295,26 @@ pub(super) struct Entries {
     index: Arc<Index>,
     kind: Kind,
     next_page: usize,
-    page: std::vec::IntoIter<Entry>,
+    page: std::vec::IntoIter<(u64, Entry)>,
 }
 
 impl Iterator for Entries {
-    type Item = Result<Entry, Error>;
+    type Item = Result<(u64, Entry), Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(entry) = self.page.find(|entry| entry.kind >= self.kind) {
-                return Some(Ok(entry));
+            if let Some(found) = self.page.find(|(_, entry)| entry.kind >= self.kind) {
+                return Some(Ok(found));
             }
             if self.next_page == self.index.fences.len() {
                 return None;
             }
-            let number = self.next_page;
+            let page = self.next_page;
             self.next_page += 1;
-            let entries = self.index.page(number).and_then(|page| {
-                let entries = page.entries().iter();
+            let entries = self.index.page(page).and_then(|checked| {
+                let entries = checked.entries().iter().enumerate();
                 entries
-                    .map(|entry| self.index.decode(number, entry))
+                    .map(|(at, entry)| Ok((number(page, at), self.index.decode(page, entry)?)))
                     .collect::<Result<Vec<_>, _>>()
             });
             match entries {

@@ -78,6 +78,11 @@ impl Nearby {
         })
     }
 
+    /// Forgets what lies in other packs than these.
+    pub(super) fn retain(&self, is_there: impl Fn(&PackId) -> bool) {
+        self.areas.write().retain(|area| is_there(&area.pack));
+    }
+
     /// Reads what is around `offset` in the pack's `.meta`, unless that was
     /// done lately.
     pub(super) fn look_around(&self, id: PackId, pack: &Pack, offset: u64) {

@@ -33,8 +33,8 @@ use super::{
 };
 use crate::Error;
 
-const FILE_HEADER: usize = 16;
-const OBJECT_HEADER: usize = 48;
+pub(super) const FILE_HEADER: usize = 16;
+pub(super) const OBJECT_HEADER: usize = 48;
 const VERSION: u32 = 1;
 const BUFFER: usize = 256 * 1024;
 const MAGIC: &[u8; 4] = b"OBJ\0";
@@ -105,6 +105,11 @@ impl Appender {
         Ok(offset)
     }
 
+    /// Bytes of the file when all is written.
+    pub(super) fn len(&self) -> u64 {
+        self.offset
+    }
+
     /// Hands what is buffered to the system, so that it can be read.
     pub(super) fn flush(&mut self) -> Result<(), Error> {
         self.file.flush().map_err(Error::io("write", &self.path))
@@ -165,6 +170,11 @@ pub(super) enum ReadError {
 }
 
 impl PackFile {
+    /// Whether the file is there.
+    pub(super) fn is_there(&self) -> bool {
+        self.file.is_some()
+    }
+
     fn file(&self) -> Result<&File, ReadError> {
         (self.file.as_ref()).ok_or(ReadError::Absent("the file is missing"))
     }

@@ -97,6 +97,9 @@ impl Session {
         let lock = engine.lock()?;
         let tmp = engine.folder().folder(super::TMP)?;
         engine.sweep(&lock, &tmp)?;
+        // What is stored already is told by the indexes of now: from here on
+        // nothing is removed until the session ends.
+        engine.reload(&lock)?;
         let name = PackId(super::random()?).to_string();
         let folder = tmp.make_folder(&name)?;
         folder.lock(true)?;

@@ -56,24 +56,21 @@ impl Snapshot {
 
     fn try_take(folder: &Folder, old: Option<&Self>) -> Result<Option<Self>, Error> {
         let stamp = folder.stamp()?;
-        let mut names = folder.names()?;
-        names.retain(|name| name.ends_with(".idx"));
-        // The name begins with the sequence number, in digits of fixed width.
-        names.sort_unstable_by(|a, b| b.cmp(a));
+        let names = index_names(folder)?;
         let mut snapshot = Self {
             indexes: Vec::with_capacity(names.len()),
             damaged: Vec::new(),
             stamp,
             settled: is_settled(stamp),
         };
-        for name in names {
-            let path = folder.file_path(&name);
+        for name in &names {
+            let path = folder.file_path(name);
             let known = old.and_then(|old| old.indexes.iter().find(|index| index.path() == path));
             if let Some(index) = known {
                 snapshot.indexes.push(index.clone());
                 continue;
             }
-            let Some(file) = folder.open_file(&name)? else {
+            let Some(file) = folder.open_file(name)? else {
                 return Ok(None);
             };
             match Index::open(file, path) {
@@ -91,7 +88,9 @@ impl Snapshot {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Some(snapshot))
+        // A listing is not of one moment. While indexes are replaced it may
+        // have neither the old ones nor the new one.
+        Ok((index_names(folder)? == names).then_some(snapshot))
     }
 
     /// Whether the folder may have changed since.
@@ -121,6 +120,17 @@ impl Snapshot {
             Some(error) => Err(error),
             None => self.check_whole().map(|()| None),
         }
+    }
+
+    /// Where the newest entry of an object is, and the entry, in a snapshot that
+    /// is [whole](Self::check_whole).
+    pub(super) fn locate(&self, kind: Kind, key: &Key) -> Result<Option<(Spot, Entry)>, Error> {
+        for (index, table) in self.indexes.iter().enumerate() {
+            if let Some((number, entry)) = table.find(kind, key)? {
+                return Ok(Some((Spot { index, number }, entry)));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether an index that is newer than this one could not be opened.
@@ -155,6 +165,15 @@ impl Snapshot {
     }
 }
 
+/// The newest first.
+fn index_names(folder: &Folder) -> Result<Vec<String>, Error> {
+    let mut names = folder.names()?;
+    names.retain(|name| name.ends_with(".idx"));
+    // The name begins with the sequence number, in digits of fixed width.
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(names)
+}
+
 fn is_settled(stamp: Timespec) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let changed = u64::try_from(stamp.tv_sec)
@@ -167,31 +186,51 @@ fn is_settled(stamp: Timespec) -> bool {
     now.is_ok_and(|now| now > changed + settling)
 }
 
+/// Where an entry is in a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spot {
+    /// Which of the snapshot's indexes.
+    pub(super) index: usize,
+    /// The entry's number in it.
+    pub(super) number: u64,
+}
+
 /// Merges indexes, newest first, into one sequence in which each object occurs
 /// once, by its newest entry.
 pub(super) fn merged(
     indexes: &[Arc<Index>],
     kind: Kind,
 ) -> impl Iterator<Item = Result<Entry, Error>> + use<> {
+    merged_with_spots(indexes, kind).map(|item| Ok(item?.1))
+}
+
+/// As [`merged`], with where each entry is.
+pub(super) fn merged_with_spots(
+    indexes: &[Arc<Index>],
+    kind: Kind,
+) -> impl Iterator<Item = Result<(Spot, Entry), Error>> + use<> {
     let mut sources: Vec<_> = indexes
         .iter()
         .map(|index| index.entries_from(kind).peekable())
         .collect();
     std::iter::from_fn(move || {
-        let mut newest: Option<Entry> = None;
-        for source in &mut sources {
-            match source.peek() {
-                Some(Err(_)) => return source.next(),
-                Some(Ok(entry)) if newest.is_none_or(|best| entry.order() < best.order()) => {
-                    newest = Some(*entry);
-                }
-                Some(Ok(_)) | None => {}
+        let mut newest: Option<(Spot, Entry)> = None;
+        for (index, source) in sources.iter_mut().enumerate() {
+            if let Some(Err(error)) = source.next_if(Result::is_err) {
+                return Some(Err(error));
+            }
+            if let Some(Ok((number, entry))) = source.peek()
+                && newest.is_none_or(|(_, best)| entry.order() < best.order())
+            {
+                let number = *number;
+                newest = Some((Spot { index, number }, *entry));
             }
         }
-        let entry = newest?;
+        let (spot, entry) = newest?;
         for source in &mut sources {
-            source.next_if(|other| matches!(other, Ok(other) if other.order() == entry.order()));
+            source
+                .next_if(|other| matches!(other, Ok((_, other)) if other.order() == entry.order()));
         }
-        Some(Ok(entry))
+        Some(Ok((spot, entry)))
     })
 }

@@ -42,6 +42,7 @@ fn of_store(error: &Error) -> i32 {
         | Error::NotEmpty { .. }
         | Error::NewerFormat { .. }
         | Error::ReadOnly { .. }
+        | Error::Busy { .. }
         | Error::Backend { .. } => libc::EIO,
     }
 }
