@@ -3,7 +3,8 @@
 //! An [`Importer`] gathers complete paths in a session of the store and makes
 //! them visible and durable together when it [commits](Importer::commit). A
 //! path is taken in only if everything that it refers to is there, so whatever
-//! moment an import ends at, the store holds closed sets of paths.
+//! moment an import ends at, the store holds closed sets of paths. From its
+//! first path on, nothing is removed from the store until it is dropped.
 
 mod error;
 
@@ -64,6 +65,9 @@ pub struct Importer<'a> {
     store: &'a LocalStore,
     infos: LocalPathInfoService,
     options: Options<'a>,
+    /// Nothing is removed from the store as long as a session lives: what was
+    /// found there, or imported before, is there until the import ends.
+    hold: Option<Session>,
     batch: Option<Batch>,
 }
 
@@ -83,8 +87,23 @@ impl<'a> Importer<'a> {
             store,
             infos: LocalPathInfoService::new(store.clone()),
             options,
+            hold: None,
             batch: None,
         }
+    }
+
+    /// Before anything is looked up that is relied upon.
+    fn hold(&mut self) -> Result<(), ImportError> {
+        if self.hold.is_none() {
+            match self.store.begin() {
+                Ok(session) => self.hold = Some(session),
+                // Then nothing is stored, and what is there may be all that is
+                // asked for.
+                Err(castore::Error::ReadOnly { .. }) => {}
+                Err(error) => return Err(crate::Error::from(error).into()),
+            }
+        }
+        Ok(())
     }
 
     /// Takes in what is at `source` as a path that follows from its contents
@@ -99,6 +118,7 @@ impl<'a> Importer<'a> {
             name: name.to_owned(),
             source: error,
         })?;
+        self.hold()?;
         let take_in = |importer: &mut Self| {
             let (node, nar) = importer.read(source)?;
             Ok(PathInfo {
@@ -137,6 +157,7 @@ impl<'a> Importer<'a> {
         source: &Path,
         metadata: Metadata,
     ) -> Result<PathInfo, ImportError> {
+        self.hold()?;
         let recorded = self.recorded(&metadata)?;
         if let Some(info) = &recorded
             && self.is_sound(info)?
@@ -171,6 +192,7 @@ impl<'a> Importer<'a> {
     /// If a path that it refers to is not in the store, or its contents cannot
     /// be had or are not those described, or the store cannot be written.
     pub fn fetch(&mut self, cache: &BinaryCache, info: NarInfo) -> Result<PathInfo, ImportError> {
+        self.hold()?;
         let recorded = self.recorded(&info.clone().into())?;
         if let Some(recorded) = &recorded
             && self.is_sound(recorded)?

@@ -4,7 +4,8 @@
 //! [`castore`], the NAR's hash and size, references and signatures. Path infos
 //! are kept by a [`PathInfoService`]. [`nar`] turns contents into NAR archives
 //! and back, [`import`] brings trees and store paths in, [`binary_cache`] reads
-//! the caches that Nix makes, and [`verify`] checks everything anew.
+//! the caches that Nix makes, [`verify`] checks everything anew, and [`gc`]
+//! removes paths and frees their space.
 
 mod closure;
 mod error;
@@ -12,6 +13,7 @@ mod path_info;
 mod tree_path;
 
 pub mod binary_cache;
+pub mod gc;
 pub mod import;
 pub mod nar;
 pub mod pathinfoservice;

@@ -6,6 +6,7 @@ mod memory;
 
 pub use cache::CachePathInfoService;
 pub use local::LocalPathInfoService;
+pub(crate) use local::{decode, digest, key};
 pub use memory::MemoryPathInfoService;
 
 use std::fmt;

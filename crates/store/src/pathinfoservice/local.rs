@@ -59,18 +59,18 @@ impl PathInfoService for LocalPathInfoService {
     }
 }
 
-fn key(digest: &[u8; 20]) -> RecordKey {
+pub(crate) fn key(digest: &[u8; 20]) -> RecordKey {
     let mut key = [0; 32];
     key[..20].copy_from_slice(digest);
     RecordKey(key)
 }
 
-fn digest(key: &RecordKey) -> Option<[u8; 20]> {
+pub(crate) fn digest(key: &RecordKey) -> Option<[u8; 20]> {
     let (digest, zeros) = key.0.split_first_chunk()?;
     zeros.iter().all(|byte| *byte == 0).then_some(*digest)
 }
 
-fn decode(digest: &[u8; 20], record: bytes::Bytes) -> Result<PathInfo, Error> {
+pub(crate) fn decode(digest: &[u8; 20], record: bytes::Bytes) -> Result<PathInfo, Error> {
     let damaged = |source| Error::Damaged {
         digest: *digest,
         source,
