@@ -121,6 +121,12 @@ impl Filesystem {
         &self.state
     }
 
+    /// Closes what is kept open of contents that were read lately: some may have
+    /// been removed, and take space as long as they are open.
+    pub fn close_contents(&self) {
+        self.contents.close_blobs();
+    }
+
     fn counters(&self) -> &CounterCells {
         &self.state.header().counters
     }

@@ -44,5 +44,5 @@ pub use handle::{MountHandle, UnmountError};
 pub use holders::Holder;
 pub use init::Readdirplus;
 pub use mount::{MountError, MountOptions, Mounted, mount};
-pub use serve::{End, ServeError, ServeOptions, Serving, serve};
+pub use serve::{End, Invalidator, ServeError, ServeOptions, Serving, serve};
 pub use session::{Session, StartError};

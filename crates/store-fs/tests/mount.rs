@@ -20,6 +20,7 @@ mod mount {
     mod readdir;
     mod reading;
     mod readlink;
+    mod removal;
     mod resume;
     mod statfs;
     mod unmounting;

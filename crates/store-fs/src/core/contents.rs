@@ -72,6 +72,11 @@ impl Contents {
         })
     }
 
+    /// Opens all blobs anew: what was removed is not to be kept open.
+    pub(super) fn close_blobs(&self) {
+        self.blobs.clear();
+    }
+
     /// Opens the blob anew next time: it failed, and may be mended by then.
     pub(super) fn close_blob(&self, digest: &Digest) {
         self.blobs.remove(digest);

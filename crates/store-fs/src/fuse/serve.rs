@@ -106,22 +106,13 @@ impl Serving {
         self.engine()?.decided()
     }
 
-    /// Makes the kernel forget an entry of the mount's root, which is no more.
-    /// Who uses it keeps it. It waits for lookups in the root that are under
-    /// way.
-    ///
-    /// # Errors
-    /// If the kernel cannot be told, or the name is no name.
-    pub fn invalidate_entry(&self, name: &[u8]) -> io::Result<()> {
-        let Some(engine) = self.engine() else {
-            return Ok(());
-        };
-        let message = wire::invalidate_entry(NodeId::ROOT.0, name);
-        match write_all(&engine.fd, &message) {
-            // The kernel does not know it.
-            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
+    /// What tells the kernel that entries of the mount's root are no more.
+    /// `None` after the end was waited for.
+    pub fn invalidator(&self) -> Option<Invalidator> {
+        let pool = self.pool.as_ref()?;
+        Some(Invalidator {
+            engine: Arc::clone(pool.engine()),
+        })
     }
 
     /// Whether the connection ended.
@@ -143,6 +134,29 @@ impl Serving {
 
     fn engine(&self) -> Option<&Engine> {
         self.pool.as_ref().map(|pool| &**pool.engine())
+    }
+}
+
+/// Tells the kernel what is no more.
+#[derive(Debug, Clone)]
+pub struct Invalidator {
+    engine: Arc<Engine>,
+}
+
+impl Invalidator {
+    /// Makes the kernel forget an entry of the mount's root, which is no more.
+    /// Who uses it keeps it; what is mounted below it is unmounted. It waits for
+    /// lookups in the root that are under way.
+    ///
+    /// # Errors
+    /// If the kernel cannot be told, or the name is no name.
+    pub fn invalidate_entry(&self, name: &[u8]) -> io::Result<()> {
+        let message = wire::invalidate_entry(NodeId::ROOT.0, name);
+        match write_all(&self.engine.fd, &message) {
+            // The kernel does not know it.
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 }
 

@@ -67,6 +67,17 @@ impl Session {
         self.serving.data_path()
     }
 
+    /// As [`Invalidator::invalidate_entry`](super::Invalidator::invalidate_entry).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn invalidate_entry(&self, name: &[u8]) -> io::Result<()> {
+        match self.serving.invalidator() {
+            Some(invalidator) => invalidator.invalidate_entry(name),
+            None => Ok(()),
+        }
+    }
+
     /// As [`MountHandle::unmount`].
     ///
     /// # Errors

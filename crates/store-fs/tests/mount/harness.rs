@@ -56,6 +56,9 @@ fn data_path() -> DataPath {
 /// A way to bring a filesystem to a path. Dropping it takes it away.
 pub(crate) trait Transport: Sync {
     fn path(&self) -> &Path;
+
+    /// Tells the kernel that an entry of the root is no more.
+    fn invalidate_entry(&self, name: &str);
 }
 
 /// A store that is mounted.
@@ -93,6 +96,12 @@ impl Fixture {
     /// A path in the mount.
     pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.path().join(path)
+    }
+
+    /// Removes an entry of the root, and says so.
+    pub(crate) fn remove(&self, name: &str) {
+        self.store.root.remove(name.as_bytes());
+        self.transport.invalidate_entry(name);
     }
 
     pub(crate) fn stats(&self) -> Counters {
@@ -144,6 +153,11 @@ impl Fuse {
 impl Transport for Fuse {
     fn path(&self) -> &Path {
         self.session.mountpoint()
+    }
+
+    fn invalidate_entry(&self, name: &str) {
+        let told = self.session.invalidate_entry(name.as_bytes());
+        told.expect("the kernel is told");
     }
 }
 

@@ -79,11 +79,16 @@ pub(crate) struct MemoryRoot {
 impl MemoryRoot {
     pub(crate) fn insert(&self, name: &[u8], node: Node) {
         let entry = RootEntry {
-            key: RootKey(*Digest::of(name).as_bytes()),
+            key: RootKey(*Digest::of(&[name, format!("{node:?}").as_bytes()].concat()).as_bytes()),
             name: name.try_into().expect("a valid name"),
             node,
         };
         self.entries.write().insert(name.to_vec(), entry);
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove(&self, name: &[u8]) {
+        self.entries.write().remove(name);
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
