@@ -65,6 +65,10 @@ Examples:
     store-mountd ls -l
     store-mountd verify
 
+  Keep one path with all that it needs, and free the space of all others:
+    store-mountd pin website /nix/store/HASH-website
+    store-mountd gc
+
 Each command explains itself: store-mountd COMMAND --help";
 
 #[derive(Debug, Subcommand)]
@@ -77,6 +81,9 @@ pub(crate) enum Command {
     Import(commands::import::Import),
     Ls(commands::ls::Ls),
     Export(commands::export::Export),
+    Remove(commands::remove::Remove),
+    Gc(Box<commands::gc::Gc>),
+    Pin(commands::pin::Pin),
     Verify(commands::verify::Verify),
     Info(commands::info::Info),
     Registration(commands::registration::Registration),
@@ -126,6 +133,9 @@ impl Cli {
             Command::Import(command) => command.run(&store),
             Command::Ls(command) => command.run(&store),
             Command::Export(command) => command.run(&store),
+            Command::Remove(command) => command.run(&store),
+            Command::Gc(command) => command.run(&store),
+            Command::Pin(command) => command.run(&store),
             Command::Verify(command) => command.run(&store),
             Command::Info(command) => command.run(&store),
             Command::Registration(command) => command.run(&store),

@@ -15,11 +15,13 @@ mod link;
 mod logging;
 mod meter;
 mod metrics;
+mod mounts;
 mod nix;
 mod notify;
 mod open;
 mod place;
 mod root;
+mod roots;
 mod signals;
 mod supervisor;
 #[cfg(test)]

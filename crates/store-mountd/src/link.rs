@@ -23,7 +23,7 @@ use crate::config::{Config, DataPathChoice, Integrity};
 
 /// The version of these messages. An upgrade to a program that speaks another
 /// is refused.
-pub(crate) const LINK_VERSION: u32 = 1;
+pub(crate) const LINK_VERSION: u32 = 2;
 
 /// More descriptors than any message carries.
 const MAX_FDS: usize = 8;
@@ -46,6 +46,13 @@ pub(crate) enum Order {
         question: u64,
         /// Its number, or an errno.
         result: Result<u32, i32>,
+    },
+    /// Something was removed from the store: look at it anew, and have the kernel
+    /// forget these entries of the root.
+    Removed {
+        /// To tell the answers apart.
+        number: u64,
+        names: Vec<String>,
     },
 }
 
@@ -80,6 +87,8 @@ pub(crate) enum Report {
     },
     /// Asks to take that back.
     Unregister(u32),
+    /// What was removed is forgotten.
+    Removed(u64),
     /// The connection ended.
     Ended {
         /// By an abort, rather than by unmounting.

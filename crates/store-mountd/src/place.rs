@@ -61,7 +61,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn parse(text: &OsStr) -> Result<Self> {
+    pub(crate) fn parse(text: &OsStr) -> Result<Self> {
         let text = text.as_bytes();
         let prefix = [STORE_DIR.as_bytes(), b"/"].concat();
         let relative = text.strip_prefix(prefix.as_slice()).unwrap_or(text);

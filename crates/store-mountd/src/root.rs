@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::UNIX_EPOCH};
 
-use castore::{Error, Object, PathComponent, local::LocalStore};
+use castore::{Digest, Error, Node, Object, PathComponent, local::LocalStore};
 use nix_compat::{StorePath, nixbase32};
 use parking_lot::Mutex;
 use store::{PathInfo, PathInfoService, pathinfoservice::LocalPathInfoService};
@@ -42,10 +42,8 @@ impl Root for StoreRoot {
     }
 
     fn get(&self, key: &RootKey) -> Result<Option<RootEntry>, Error> {
-        match digest_of(key) {
-            Some(digest) => self.entry(&digest),
-            None => Ok(None),
-        }
+        let entry = self.entry(&digest_of(key))?;
+        Ok(entry.filter(|entry| entry.key == *key || is_old_key(key)))
     }
 
     fn list(&self) -> Result<Vec<RootEntry>, Error> {
@@ -100,7 +98,7 @@ impl Root for StoreRoot {
 fn entry(info: PathInfo) -> Result<RootEntry, Error> {
     let name = info.store_path.to_string();
     Ok(RootEntry {
-        key: key_of(info.store_path.digest()),
+        key: key_of(info.store_path.digest(), &info.node),
         name: PathComponent::try_from(name.as_str()).map_err(|error| Error::Corrupt {
             object: Object::Record(nixbase32::encode(info.store_path.digest())),
             place: "the store".to_owned(),
@@ -110,17 +108,27 @@ fn entry(info: PathInfo) -> Result<RootEntry, Error> {
     })
 }
 
-/// The digest, and its beginning again where a key is longer.
-fn key_of(digest: &[u8; 20]) -> RootKey {
+/// The digest in the path, and what the root is: a path that was removed may come
+/// back with other contents, and is something else then.
+fn key_of(digest: &[u8; 20], node: &Node) -> RootKey {
+    let contents = match node {
+        Node::Directory { digest, .. } | Node::File { digest, .. } => *digest,
+        Node::Symlink { target } => Digest::of(target),
+    };
     let mut key = [0; 32];
     key[..20].copy_from_slice(digest);
-    key[20..].copy_from_slice(&digest[..12]);
+    key[20..].copy_from_slice(&contents.as_bytes()[..12]);
     RootKey(key)
 }
 
-fn digest_of(key: &RootKey) -> Option<[u8; 20]> {
-    let digest = *key.0.first_chunk()?;
-    (key_of(&digest) == *key).then_some(digest)
+fn digest_of(key: &RootKey) -> [u8; 20] {
+    *key.0.first_chunk().unwrap_or(&[0; 20])
+}
+
+/// Whether a worker of an earlier version made the key, which had the beginning
+/// of the digest again in place of the contents.
+fn is_old_key(key: &RootKey) -> bool {
+    key.0[20..] == key.0[..12]
 }
 
 fn castore_error(error: store::Error) -> Error {
@@ -144,11 +152,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_and_digests_belong_together() {
+    fn keys_are_of_a_path_with_its_contents() {
         let digest: [u8; 20] = std::array::from_fn(|i| i as u8);
-        assert_eq!(digest_of(&key_of(&digest)), Some(digest));
-        let mut other = key_of(&digest);
-        other.0[31] ^= 1;
-        assert_eq!(digest_of(&other), None);
+        let node = |target: &'static str| Node::symlink(target.into()).unwrap();
+        let key = key_of(&digest, &node("a"));
+        assert_eq!(digest_of(&key), digest);
+        assert_ne!(key, key_of(&digest, &node("b")));
+        assert!(!is_old_key(&key));
     }
 }

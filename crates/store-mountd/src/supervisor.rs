@@ -15,6 +15,7 @@ mod mounting;
 mod patience;
 pub(crate) mod probe;
 mod process;
+mod removals;
 mod reports;
 mod requests;
 mod restarts;
@@ -47,6 +48,7 @@ use self::{
     patience::Patience,
     probe::Probe,
     process::{Process, Stage},
+    removals::Removals,
     requests::{Event, Mailbox, Post, Replies, Reply, Request},
     restarts::Restarts,
     upgrade::Upgrade,
@@ -131,6 +133,7 @@ struct Supervisor {
     phase: Phase,
     started: Instant,
     upgrade: Option<Upgrade>,
+    removals: Removals,
     paths: u64,
     last_death: Option<String>,
     died_at: Option<Instant>,
@@ -225,6 +228,7 @@ impl Supervisor {
             Request::Unmount { detach: true } => {
                 return self.unmount(Act::Detach(Some(replies)));
             }
+            Request::Removed(names) => return self.on_removed(names, replies),
         };
         // Whoever asked may have gone.
         let _ = replies.try_send(Ok(reply));
@@ -264,6 +268,9 @@ impl Supervisor {
         Status {
             mountpoint: self.mountpoint.clone(),
             store: self.store.clone(),
+            store_identity: rustix::fs::fstat(&self.handed.store)
+                .ok()
+                .map(|stat| (stat.st_dev, stat.st_ino)),
             phase: phase.to_owned(),
             waits_for: self.waits_for.map(str::to_owned),
             paths: self.paths,

@@ -5,6 +5,7 @@
 //! serves on until the next one ends it.
 
 mod backing;
+mod removals;
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -22,7 +23,7 @@ use store_fs::{
     fuse::{self, End, Serving},
 };
 
-use self::backing::Brokered;
+use self::{backing::Brokered, removals::Removals};
 use crate::{
     confine, failure,
     link::{LINK_VERSION, Link, Order, Report, Service},
@@ -80,7 +81,8 @@ fn serve(link: &Arc<Link>) -> Result<ExitCode> {
     let turn = Turn::from_fd(turn);
     turn.take().context("another worker serves this mount")?;
     let (brokered, answers) = mpsc::channel();
-    let serving = start(device, state, (store, directory), &service, link, answers)?;
+    let (serving, removals) = start(device, state, (store, directory), &service, link, answers)?;
+    let removals = removals.start(link.clone())?;
     {
         let link = link.clone();
         thread::Builder::new()
@@ -88,7 +90,7 @@ fn serve(link: &Arc<Link>) -> Result<ExitCode> {
             .spawn(move || report(&link, serving))
             .context("cannot start a thread")?;
     }
-    obey(link, &brokered)?;
+    obey(link, &brokered, &removals)?;
     tracing::warn!("the supervisor is gone: serves on until there is another, or no mount");
     loop {
         // The turn is kept as long as the process lives.
@@ -103,7 +105,7 @@ fn start(
     service: &Service,
     link: &Arc<Link>,
     answers: mpsc::Receiver<(u64, Result<u32, i32>)>,
-) -> Result<Serving> {
+) -> Result<(Serving, Removals)> {
     let state = Arc::new(State::open(state)?);
     let options = store_fs::Options {
         list_root: service.list_root,
@@ -112,7 +114,9 @@ fn start(
         opened_blobs: service.opened_blobs,
     };
     let root = Arc::new(StoreRoot::new(store.clone()));
-    let filesystem = Filesystem::with_state(root, store.clone(), store, options, state)?;
+    let contents = store.clone();
+    let filesystem = Filesystem::with_state(root, contents.clone(), contents, options, state)?;
+    let filesystem = Arc::new(filesystem);
     let mut options = fuse::ServeOptions {
         data_path: service.data_path.into(),
         backing: Some(Arc::new(Brokered::new(link.clone(), answers))),
@@ -136,17 +140,30 @@ fn start(
         };
         confine::worker(&needs).context("cannot confine the worker")?;
     }
-    Ok(fuse::serve(device, Arc::new(filesystem), &options)?)
+    let serving = fuse::serve(device, filesystem.clone(), &options)?;
+    let removals = Removals {
+        store,
+        filesystem,
+        invalidator: serving.invalidator(),
+    };
+    Ok((serving, removals))
 }
 
 /// Does what the supervisor says, until it is gone.
-fn obey(link: &Link, brokered: &mpsc::Sender<(u64, Result<u32, i32>)>) -> Result<()> {
+fn obey(
+    link: &Link,
+    brokered: &mpsc::Sender<(u64, Result<u32, i32>)>,
+    removals: &mpsc::Sender<removals::Order>,
+) -> Result<()> {
     while let Some((order, _)) = link.receive(true)? {
         match order {
             Order::Ping(number) => link.send(&Report::Pong(number), &[], true)?,
             Order::Registered { question, result } => {
                 // Whoever asked may not wait any more.
                 let _ = brokered.send((question, result));
+            }
+            Order::Removed { number, names } => {
+                (removals.send((number, names))).context("removals are not handled any more")?;
             }
             Order::Prepare(_) | Order::Serve => bail!("the supervisor repeats itself"),
         }

@@ -67,6 +67,9 @@ pub(crate) enum Response {
 pub(crate) struct Status {
     pub(crate) mountpoint: PathBuf,
     pub(crate) store: PathBuf,
+    /// Device and inode of the store's directory: its path may not be the same
+    /// for everybody.
+    pub(crate) store_identity: Option<(u64, u64)>,
     /// `starting`, `serving`, `replacing`, `upgrading`, `detached`.
     pub(crate) phase: String,
     /// Why the mount may not answer at the moment.

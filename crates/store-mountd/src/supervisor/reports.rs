@@ -126,6 +126,7 @@ impl Supervisor {
                 worker.tell(&Order::Registered { question, result }, &[]);
             }
             Report::Unregister(id) => self.backing.unregister(id),
+            Report::Removed(number) => self.on_forgotten(number),
             Report::Ended { aborted } => worker.ended = Some(aborted),
             Report::Failed(message) => worker.failure = Some(message),
         }
@@ -162,6 +163,7 @@ impl Supervisor {
                 "another worker serves"
             );
         }
+        self.tell_removed(worker);
         self.ask_soon();
     }
 

@@ -49,6 +49,8 @@ pub(super) enum Request {
         /// Take it out of the directory tree if it is in use.
         detach: bool,
     },
+    /// Have the kernel forget entries of the root.
+    Removed(Vec<String>),
 }
 
 /// What it answers.
@@ -109,8 +111,8 @@ impl Conduct for Handle {
         self.order(Request::Unmount { detach })
     }
 
-    fn removed(&self, _: Vec<String>) -> Result<String> {
-        bail!("what is removed from the store stays in the mount until it is mounted anew")
+    fn removed(&self, names: Vec<String>) -> Result<String> {
+        self.order(Request::Removed(names))
     }
 }
 

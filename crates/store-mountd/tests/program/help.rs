@@ -4,13 +4,16 @@ use std::{fs, process::Command};
 
 use crate::harness::{PROGRAM, Place, succeed};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 14] = [
     "mount",
     "status",
     "check-config",
     "import",
     "ls",
     "export",
+    "remove",
+    "gc",
+    "pin",
     "verify",
     "info",
     "registration",
@@ -35,6 +38,9 @@ fn help_names_every_command_and_gives_examples() {
         "import",
         "ls",
         "export",
+        "remove",
+        "gc",
+        "pin",
         "registration",
         "completions",
     ] {

@@ -3,6 +3,7 @@
 
 mod config;
 mod failures;
+mod gc;
 mod golden;
 mod harness;
 mod help;
