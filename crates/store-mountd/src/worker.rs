@@ -90,8 +90,12 @@ fn serve(link: &Arc<Link>) -> Result<ExitCode> {
             .spawn(move || report(&link, serving))
             .context("cannot start a thread")?;
     }
-    obey(link, &brokered, &removals)?;
-    tracing::warn!("the supervisor is gone: serves on until there is another, or no mount");
+    // It serves now: nothing that is wrong with the link is a reason to end.
+    let why = match obey(link, &brokered, &removals) {
+        Ok(()) => String::new(),
+        Err(error) => format!(" ({})", failure::message(&error)),
+    };
+    tracing::warn!("without a supervisor now{why}: serves on until there is another, or no mount");
     loop {
         // The turn is kept as long as the process lives.
         thread::park();

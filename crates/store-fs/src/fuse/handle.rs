@@ -17,14 +17,17 @@ pub(super) enum Via {
     Fusermount,
 }
 
-/// A mount of this process. Dropping it unmounts; if the mount is busy then, it
-/// is detached, and ends when its last user is gone.
+/// A mount. Dropping it unmounts what this process mounted; if that is busy
+/// then, it is detached, and ends when its last user is gone. A mount that was
+/// adopted stays.
 #[derive(Debug)]
 pub struct MountHandle {
     mount: Mount,
     via: Via,
     /// Whether there is still something to unmount.
     mounted: bool,
+    /// Whether another process made it, so that it does not go with this one.
+    adopted: bool,
 }
 
 /// Why a mount is still there.
@@ -73,6 +76,7 @@ impl MountHandle {
             mount,
             via,
             mounted: true,
+            adopted: false,
         }
     }
 
@@ -89,7 +93,9 @@ impl MountHandle {
                 true => Via::Fusermount,
                 false => Via::Kernel,
             };
-            Self::new(mount, via)
+            let mut handle = Self::new(mount, via);
+            handle.adopted = true;
+            handle
         }))
     }
 
@@ -218,6 +224,9 @@ fn unmount_by_fusermount(path: &Path, lazily: bool) -> io::Result<()> {
 
 impl Drop for MountHandle {
     fn drop(&mut self) {
+        if self.adopted {
+            return;
+        }
         let result = match self.unmount() {
             Err(UnmountError::Busy { path, holders }) => {
                 let (path, holders) = (path.display(), list(&holders));

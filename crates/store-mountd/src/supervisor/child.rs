@@ -14,7 +14,6 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, fcntl_dupfd_cloexec},
     process::{
         Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open,
@@ -105,21 +104,6 @@ pub(super) fn kill(pidfd: &OwnedFd) {
     match pidfd_send_signal(pidfd, Signal::KILL) {
         Ok(()) | Err(Errno::SRCH) => {}
         Err(errno) => tracing::error!(%errno, "cannot kill a worker"),
-    }
-}
-
-/// Waits until the process of a pidfd has ended; answers whether it has.
-pub(super) fn wait_for_end(pidfd: &OwnedFd, at_most: std::time::Duration) -> bool {
-    let end = std::time::Instant::now() + at_most;
-    loop {
-        let left = end.saturating_duration_since(std::time::Instant::now());
-        let timeout = Timespec::try_from(left).ok();
-        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], timeout.as_ref()) {
-            Ok(0) => return false,
-            Ok(_) => return true,
-            Err(Errno::INTR) => {}
-            Err(_) => return false,
-        }
     }
 }
 

@@ -13,10 +13,9 @@ use std::{
         },
     },
     path::PathBuf,
-    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{FlockOperation, MemfdFlags, fcntl_lock, memfd_create},
@@ -34,9 +33,6 @@ const DEVICE: &str = "device.v1";
 const STATE: &str = "state.v1";
 const STORE: &str = "store.v1";
 const TURN: &str = "turn.v1";
-
-/// How long a killed worker may take to end.
-const DYING: Duration = Duration::from_secs(10);
 
 /// The descriptors of a mount.
 #[derive(Debug)]
@@ -156,29 +152,12 @@ impl Turn {
         )?)
     }
 
-    /// Kills whoever has the turn: the worker of a supervisor that is gone.
-    /// Answers whether there was one.
-    pub(super) fn end_holder(&self) -> Result<bool> {
-        let end = Instant::now() + DYING;
-        let mut ended = false;
-        while let Some((pid, pidfd)) = self.open_holder()? {
-            tracing::info!(pid = pid.as_raw_nonzero(), "ends the worker that was left");
-            child::kill(&pidfd);
-            ended = true;
-            if !child::wait_for_end(&pidfd, end.saturating_duration_since(Instant::now())) {
-                bail!(
-                    "the old worker, process {}, was killed but does not end: it waits for a disk",
-                    pid.as_raw_nonzero()
-                );
-            }
-        }
-        Ok(ended)
-    }
-
-    /// As `end_holder`, but does not wait for the end.
+    /// Kills whoever has the turn: the worker of a supervisor that is gone. Its
+    /// end is not waited for. Answers whether there was one.
     pub(super) fn kill_holder(&self) -> Result<bool> {
         let holder = self.open_holder()?;
-        if let Some((_, pidfd)) = &holder {
+        if let Some((pid, pidfd)) = &holder {
+            tracing::debug!(pid = pid.as_raw_nonzero(), "ends the worker that was left");
             child::kill(pidfd);
         }
         Ok(holder.is_some())
@@ -253,7 +232,7 @@ mod tests {
     fn nobody_has_a_new_turn() {
         let turn = Turn::new().unwrap();
         assert!(turn.holder().unwrap().is_none());
-        assert!(!turn.end_holder().unwrap());
+        assert!(!turn.kill_holder().unwrap());
         // One's own lock is no obstacle.
         turn.take().unwrap();
         assert!(turn.holder().unwrap().is_none());

@@ -35,8 +35,10 @@ impl Supervisor {
         self.start_worker = None;
         match self.handed.turn.kill_holder() {
             Ok(false) => {}
-            // A worker that nobody knew of, of the supervisor before.
+            // The worker of the supervisor before. It may wait for a disk, and
+            // end later.
             Ok(true) => {
+                self.died_at.get_or_insert_with(Instant::now);
                 self.start_worker = Some(Instant::now() + DYING);
                 return;
             }

@@ -67,15 +67,21 @@ pub(crate) fn run(
         notifier,
         signals,
     };
+    // Whatever can fail does so before there is a mount. One that is there
+    // already is better without metrics than without a supervisor.
+    let metrics = metrics::Listener::bind(&beginning.config.metrics_listen);
     let taken = match Handed::from(handed) {
-        Some(handed) => take_over(handed, &beginning)?,
+        Some(handed) => take_over(handed, &beginning.notifier)?,
         None => None,
     };
-    let taken = match taken {
-        Some(taken) => taken,
-        None => mount_anew(&beginning)?,
+    let (taken, metrics) = match taken {
+        Some(taken) => (taken, metrics.unwrap_or_else(without_metrics)),
+        None => {
+            let metrics = metrics?;
+            (mount_anew(&beginning)?, metrics)
+        }
     };
-    let supervisor = beginning.assemble(taken)?;
+    let supervisor = beginning.assemble(taken, metrics)?;
     supervisor.supervise()
 }
 
@@ -138,25 +144,26 @@ fn mount_anew(beginning: &Beginning) -> Result<Taken> {
     })
 }
 
-/// Answers nothing if there is nothing left to take over.
-fn take_over(handed: Handed, beginning: &Beginning) -> Result<Option<Taken>> {
+/// Answers nothing if there is nothing left to take over. Whoever serves the
+/// mount goes on until this supervisor has a worker to start.
+fn take_over(handed: Handed, notifier: &Notifier) -> Result<Option<Taken>> {
     let record = handed.turn.read()?;
     let mountpoint = record.mountpoint();
     if !handed.is_connected() {
         tracing::warn!("the mount on {} is gone", mountpoint.display());
-        Handed::forget(&beginning.notifier);
-        handed.turn.end_holder()?;
+        Handed::forget(notifier);
+        // It serves nothing any more, and is in nobody's way.
+        if let Err(error) = handed.turn.kill_holder() {
+            tracing::warn!("{error:#}");
+        }
         clear(&record);
         return Ok(None);
     }
-    // If it cannot be resumed, whoever serves it now goes on.
     let state = State::open(handed.state.try_clone()?).context(
         "this program cannot take the mount over; start the one that made it, or unmount it",
     )?;
-    if handed.turn.end_holder()? {
-        tracing::info!("takes the mount on {} over", mountpoint.display());
-    }
     let handle = record.handle().context("cannot read the mount table")?;
+    tracing::info!("takes the mount on {} over", mountpoint.display());
     Ok(Some(Taken {
         handed,
         state,
@@ -178,7 +185,7 @@ fn clear(record: &Record) {
 }
 
 impl Beginning {
-    fn assemble(self, taken: Taken) -> Result<Supervisor> {
+    fn assemble(self, taken: Taken, metrics: Option<metrics::Listener>) -> Result<Supervisor> {
         let Taken {
             handed,
             state,
@@ -201,7 +208,6 @@ impl Beginning {
         // What has to be there first; then privileges go; and only then there are
         // threads.
         let control = control_socket(&self.config, &mountpoint);
-        let metrics = metrics::Listener::bind(&self.config.metrics_listen)?;
         if self.config.confine {
             let needs = confine::SupervisorNeeds {
                 fusermount: record.by_fusermount,
@@ -273,6 +279,12 @@ fn control_socket(config: &Config, mountpoint: &Path) -> Option<control::Listene
             tracing::warn!("{error}: no control of this mount");
         })
         .ok()
+}
+
+fn without_metrics(error: anyhow::Error) -> Option<metrics::Listener> {
+    let error = failure::message(&error);
+    tracing::warn!("{error}: no metrics of this mount");
+    None
 }
 
 fn block_signals() -> Result<SignalFd> {

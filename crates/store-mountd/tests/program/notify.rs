@@ -93,6 +93,38 @@ fn the_next_supervisor_takes_over_from_a_killed_one() {
 }
 
 #[test]
+fn a_start_that_fails_leaves_the_mount_and_its_worker() {
+    let (place, name) = ready("mnt");
+    let mut manager = Manager::new(&place);
+    let mountpoint = place.path("mnt");
+    let mut first = Mount::start(
+        &mut manager.mount(&place, &mountpoint, &[]),
+        mountpoint.clone(),
+    );
+    manager.wait_for("READY=1");
+    let held = fs::File::open(first.path(&name).join("big")).unwrap();
+    let orphan = first.worker();
+    first.signal(Signal::SIGKILL);
+    first.wait();
+    // Neither a setting that is refused, nor one that cannot be met now, is
+    // worth the mount.
+    let mut broken = manager.mount(&place, &mountpoint, &["--threads", "0"]);
+    assert!(!broken.output().unwrap().status.success());
+    assert!(first.is_mounted() && runs(orphan));
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = manager.mount(&place, &mountpoint, &["--metrics-listen", &address]);
+    let second = Mount::start_until(&mut command, mountpoint.clone(), "no metrics of this mount");
+    second.wait_for("resumed ");
+    manager.wait_for("READY=1");
+    assert_same_trees(&place.path("tree"), &second.path(&name));
+    assert_eq!(held.metadata().unwrap().len(), 3_000_000);
+    drop(held);
+    second.stop();
+}
+
+#[test]
 fn a_worker_that_died_with_its_supervisor_is_replaced_by_the_next() {
     let (place, name) = ready("mnt");
     let mut manager = Manager::new(&place);

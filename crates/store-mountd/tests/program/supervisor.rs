@@ -8,7 +8,7 @@ use nix::{
 };
 
 use crate::{
-    harness::{Mount, PROGRAM, Place, assert_same_trees, plant, require_root},
+    harness::{Mount, PROGRAM, Place, assert_same_trees, plant, require_root, runs},
     reader::Reader,
 };
 
@@ -124,6 +124,31 @@ fn a_stopped_worker_is_not_a_dead_one() {
     assert_eq!(reader.join().unwrap(), Path::new("bin/run"));
     assert_eq!(mount.worker(), worker);
     mount.stop();
+}
+
+#[test]
+fn a_worker_that_is_asked_by_a_supervisor_that_is_gone_serves_on() {
+    require_root();
+    let place = Place::new();
+    let name = planted(&place);
+    let mut mount = place.mount(&["--hang-timeout", "1"]);
+    let worker = mount.worker();
+    kill(worker, Signal::SIGSTOP).unwrap();
+    // It is asked each second.
+    thread::sleep(Duration::from_millis(2500));
+    mount.signal(Signal::SIGKILL);
+    mount.wait();
+    kill(worker, Signal::SIGCONT).unwrap();
+    assert_same_trees(&place.path("tree"), &mount.path(&name));
+    thread::sleep(Duration::from_millis(300));
+    assert!(runs(worker));
+    assert_same_trees(&place.path("tree"), &mount.path(&name));
+    nix::mount::umount(&mount.path("")).unwrap();
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while runs(worker) {
+        assert!(std::time::Instant::now() < end, "the worker stays");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]
