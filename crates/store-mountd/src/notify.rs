@@ -42,8 +42,9 @@ pub(crate) const VARIABLES: [&str; 9] = [
 
 /// Where the first descriptor is that the manager hands over.
 const FIRST: i32 = 3;
-/// What waits to be sent, at most.
-const WAITING: usize = 64;
+/// What is only of use as long as it is the latest: who does not read for a
+/// while is told once. Everything else is kept until it was sent.
+const LATEST_ONLY: [&str; 3] = ["WATCHDOG=", "STATUS=", "EXTEND_TIMEOUT_USEC="];
 
 /// Speaks to the service manager, if there is one.
 #[derive(Debug)]
@@ -51,6 +52,9 @@ pub(crate) struct Notifier {
     socket: Option<UnixDatagram>,
     waiting: RefCell<VecDeque<Message>>,
     watchdog: Option<Duration>,
+    /// How many descriptors the manager keeps, if it says so, as systemd does
+    /// since version 254.
+    room: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -73,12 +77,23 @@ impl Notifier {
             socket,
             waiting: RefCell::default(),
             watchdog: sd_notify::watchdog_enabled(),
+            room: env::var("FDSTORE").ok().and_then(|room| room.parse().ok()),
         }
     }
 
     /// Whether there is a service manager.
     pub(crate) fn is_managed(&self) -> bool {
         self.socket.is_some()
+    }
+
+    /// Whether the manager keeps so many descriptors, as far as is known.
+    pub(crate) fn keeps(&self, count: usize) -> bool {
+        self.is_managed() && self.room.is_none_or(|room| room >= count)
+    }
+
+    /// Whether it says how many it keeps.
+    pub(crate) fn says_what_it_keeps(&self) -> bool {
+        self.room.is_some()
     }
 
     /// How often the manager wants to hear WATCHDOG=1, at the least.
@@ -125,12 +140,10 @@ impl Notifier {
         if self.socket.is_none() {
             return;
         }
-        let text = states.iter().map(|state| format!("{state}\n")).collect();
+        let text: String = states.iter().map(|state| format!("{state}\n")).collect();
         let mut waiting = self.waiting.borrow_mut();
-        if waiting.len() >= WAITING {
-            // Whoever does not read is not told old news.
-            let old = waiting.iter().position(|message| message.fd.is_none());
-            waiting.remove(old.unwrap_or_default());
+        if let Some(kind) = LATEST_ONLY.iter().find(|kind| text.starts_with(**kind)) {
+            waiting.retain(|message| !message.text.starts_with(kind));
         }
         waiting.push_back(Message { text, fd });
         drop(waiting);
@@ -211,12 +224,13 @@ mod tests {
             socket: Some(ours),
             waiting: RefCell::default(),
             watchdog: None,
+            room: None,
         };
         (notifier, theirs)
     }
 
     #[test]
-    fn a_full_socket_is_not_waited_for_and_loses_no_descriptor() {
+    fn a_full_socket_is_not_waited_for_and_loses_nothing_but_old_news() {
         let (notifier, theirs) = connected();
         for _ in 0..2000 {
             notifier.tell(&[NotifyState::Watchdog]);
@@ -224,23 +238,51 @@ mod tests {
         assert!(notifier.is_behind());
         let file = tempfile::tempfile().unwrap();
         notifier.store("kept", file.as_fd());
+        notifier.tell(&[NotifyState::Ready]);
+        notifier.tell(&[NotifyState::Status("old")]);
         for _ in 0..2000 {
             notifier.tell(&[NotifyState::Watchdog]);
+            notifier.tell(&[NotifyState::ExtendTimeoutUsec(1)]);
         }
+        notifier.tell(&[NotifyState::Status("new")]);
+        notifier.forget("kept");
+        notifier.tell(&[NotifyState::Stopping]);
+        assert_eq!(notifier.waiting.borrow().len(), 7);
         theirs.set_nonblocking(true).unwrap();
-        let mut kept = 0;
+        let mut told = Vec::new();
         let mut buffer = [0; 256];
         loop {
             while let Ok(len) = theirs.recv(&mut buffer) {
-                let text = std::str::from_utf8(&buffer[..len]).unwrap();
-                kept += usize::from(text == "FDSTORE=1\nFDNAME=kept\nFDPOLL=0\n");
+                told.push(String::from_utf8(buffer[..len].to_vec()).unwrap());
             }
             if !notifier.is_behind() {
                 break;
             }
             notifier.flush();
         }
-        assert_eq!(kept, 1);
+        let first = told.iter().position(|text| text != "WATCHDOG=1\n");
+        assert_eq!(
+            told[first.unwrap()..],
+            [
+                "FDSTORE=1\nFDNAME=kept\nFDPOLL=0\n",
+                "READY=1\n",
+                "WATCHDOG=1\n",
+                "EXTEND_TIMEOUT_USEC=1\n",
+                "STATUS=new\n",
+                "FDSTOREREMOVE=1\nFDNAME=kept\n",
+                "STOPPING=1\n",
+            ]
+        );
+    }
+
+    #[test]
+    fn descriptors_are_kept_only_where_there_is_room() {
+        let (mut notifier, _theirs) = connected();
+        assert!(notifier.keeps(4) && !notifier.says_what_it_keeps());
+        notifier.room = Some(3);
+        assert!(!notifier.keeps(4) && notifier.keeps(3));
+        notifier.socket = None;
+        assert!(!notifier.keeps(3));
     }
 
     #[test]
@@ -249,6 +291,7 @@ mod tests {
             socket: None,
             waiting: RefCell::default(),
             watchdog: None,
+            room: None,
         };
         notifier.tell(&[NotifyState::Ready]);
         assert!(!notifier.is_managed() && !notifier.is_behind());

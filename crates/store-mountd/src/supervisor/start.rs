@@ -52,6 +52,12 @@ pub(crate) fn run(
     let signals = block_signals()?;
     let notifier = Notifier::from_environment();
     let handed = notify::handed_over().context("cannot take what the manager hands over")?;
+    if notifier.is_managed() && !notifier.says_what_it_keeps() {
+        tracing::warn!(
+            "the service manager does not say that it keeps descriptors (FDSTORE): if it keeps \
+             none, the mount does not survive this process and its worker"
+        );
+    }
     confine::no_core_dumps();
     confine::protect_from_oom();
     confine::lock_memory(true);
