@@ -37,7 +37,6 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::sys::{signal::Signal, signalfd::SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sd_notify::NotifyState;
 use store_fs::{State, core::Op, fuse::BackingFiles};
 use tracing::Level;
 
@@ -80,8 +79,9 @@ enum Phase {
     Starting,
     /// It is served.
     Up,
-    /// It is being unmounted; whether the end was asked for once more.
-    Unmounting { again: bool },
+    /// It is being unmounted, because a signal asked for the end or the start
+    /// failed.
+    Unmounting,
     /// It was taken out of the tree, and is served until its last user is gone.
     Detached,
 }
@@ -131,6 +131,7 @@ struct Supervisor {
     start_worker: Option<Instant>,
     workers: u64,
     phase: Phase,
+    stop: stop::Stop,
     started: Instant,
     upgrade: Option<Upgrade>,
     removals: Removals,
@@ -138,8 +139,8 @@ struct Supervisor {
     last_death: Option<String>,
     died_at: Option<Instant>,
     told: watch::Told,
-    /// When the mount was unmounted. The worker tells of the connection's end,
-    /// unless it hangs.
+    /// When the mount was unmounted, or found to be gone. The worker tells of
+    /// the connection's end, unless it hangs.
     unmounted: Option<Instant>,
     /// How many acts of unmounting are under way.
     unmounting: usize,
@@ -197,7 +198,10 @@ impl Supervisor {
     }
 
     fn on_signals(&mut self) -> Result<()> {
-        while let Some(signal) = self.signals.read_signal().context("cannot read a signal")? {
+        // What comes after the end was decided does not change it.
+        while self.end.is_none()
+            && let Some(signal) = self.signals.read_signal().context("cannot read a signal")?
+        {
             let signal = Signal::try_from(signal.ssi_signo as i32)?;
             tracing::debug!(%signal, "signalled");
             match signal {
@@ -255,7 +259,7 @@ impl Supervisor {
         let phase = match self.phase {
             Phase::Starting => "starting",
             Phase::Detached => "detached",
-            Phase::Unmounting { .. } => "unmounting",
+            Phase::Unmounting => "unmounting",
             Phase::Up if self.upgrade.is_some() => "upgrading",
             Phase::Up if self.is_serving() => "serving",
             Phase::Up => "replacing",
@@ -332,7 +336,7 @@ impl Supervisor {
             return end;
         }
         Handed::forget(&self.notifier);
-        self.tell(&[NotifyState::Stopping]);
+        self.tell_stopping();
         for process in [
             self.worker.as_mut(),
             self.upgrade.as_mut().and_then(Upgrade::process_mut),
@@ -357,9 +361,5 @@ impl Supervisor {
             control.wait_for_clients(ANSWERING);
         }
         end
-    }
-
-    fn tell(&self, states: &[NotifyState<'_>]) {
-        self.notifier.tell(states);
     }
 }

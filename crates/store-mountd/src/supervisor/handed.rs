@@ -44,6 +44,9 @@ pub(super) struct Handed {
 }
 
 impl Handed {
+    /// How many there are.
+    pub(super) const COUNT: usize = 4;
+
     /// Out of what the manager handed over, if it is whole.
     pub(super) fn from(fds: Vec<(String, OwnedFd)>) -> Option<Self> {
         let (mut device, mut state, mut store, mut turn) = (None, None, None, None);

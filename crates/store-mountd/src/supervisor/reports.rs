@@ -9,7 +9,6 @@ use std::{
 
 use anyhow::anyhow;
 use rustix::io::Errno;
-use sd_notify::NotifyState;
 use store_fs::Backing as _;
 use tracing::Level;
 
@@ -18,6 +17,7 @@ use super::{
     handed::is_connected,
     mounting::Act,
     process::{Process, Stage},
+    watch::Life,
 };
 use crate::{
     link::{Order, Report},
@@ -166,6 +166,9 @@ impl Supervisor {
             );
         }
         self.tell_removed(worker);
+        if self.phase == Phase::Detached {
+            self.on_detached_served();
+        }
         self.ask_soon();
     }
 
@@ -241,7 +244,20 @@ impl Supervisor {
             if count == 1 { "path" } else { "paths" },
         );
         logging::say(Level::INFO, &text);
-        self.tell(&[NotifyState::Ready]);
-        self.told.changed();
+        self.tell_ready();
+    }
+
+    /// What was taken over is out of the directory tree, where it cannot be
+    /// asked whether it answers.
+    fn on_detached_served(&mut self) {
+        if self.told.life == Life::Starting {
+            let text = format!(
+                "resumed {} for those who use it: it was unmounted from {}",
+                self.store.display(),
+                self.mountpoint.display(),
+            );
+            logging::say(Level::INFO, &text);
+            self.tell_ready();
+        }
     }
 }

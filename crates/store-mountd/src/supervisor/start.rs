@@ -28,6 +28,7 @@ use super::{
     removals::Removals,
     requests::Mailbox,
     restarts::Restarts,
+    stop::Stop,
     watch::Told,
 };
 use crate::{
@@ -259,6 +260,7 @@ impl Beginning {
             start_worker: None,
             workers: 0,
             phase,
+            stop: Stop::No,
             started: now,
             upgrade: None,
             removals: Removals::default(),

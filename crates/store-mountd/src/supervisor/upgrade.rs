@@ -12,7 +12,6 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use sd_notify::NotifyState;
 
 use super::{
     Binary, Phase, Replies, Reply, Supervisor,
@@ -71,7 +70,7 @@ impl Supervisor {
         file: Option<(File, PathBuf)>,
         replies: Option<Replies>,
     ) {
-        self.tell(&[NotifyState::Reloading, monotonic()]);
+        self.tell_reloading();
         if let Err(error) = self.begin_upgrade(file, &replies) {
             self.refuse(error, replies);
         }
@@ -108,7 +107,7 @@ impl Supervisor {
     fn refuse(&mut self, error: anyhow::Error, replies: Option<Replies>) {
         let message = failure::message(&error);
         tracing::error!("no upgrade: {message}");
-        self.tell(&[NotifyState::Ready]);
+        self.tell_reloaded();
         self.told.changed();
         if let Some(replies) = replies {
             let _ = replies.try_send(Err(error));
@@ -259,7 +258,7 @@ impl Supervisor {
             program.unwrap_or_default()
         );
         tracing::info!("{message}");
-        self.tell(&[NotifyState::Ready]);
+        self.tell_reloaded();
         self.told.changed();
         if let Some(replies) = upgrade.replies {
             let _ = replies.try_send(Ok(Reply::Done(message)));
@@ -285,8 +284,4 @@ impl Supervisor {
             Step::Proving => self.roll_back("the mount does not answer"),
         }
     }
-}
-
-fn monotonic() -> NotifyState<'static> {
-    NotifyState::monotonic_usec_now().unwrap_or(NotifyState::MonotonicUsec(0))
 }

@@ -15,6 +15,7 @@ use super::{
     patience::{Patience, Verdict},
     probe::Answer,
     process::{Process, Stage},
+    stop::{ENDING, Stop},
 };
 use crate::link::Order;
 
@@ -23,8 +24,6 @@ const ASKED_EVERY: Duration = Duration::from_secs(5);
 /// How long a worker may take to be of use before it is given up: it opens the
 /// store and waits for its turn.
 const START: Duration = Duration::from_secs(60);
-/// How long a worker may take to end that has nothing left to do.
-const ENDING: Duration = Duration::from_secs(2);
 /// How often a manager that waits is told that it does not wait in vain, and
 /// for how long it then waits.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
@@ -33,9 +32,18 @@ const STATUS: Duration = Duration::from_secs(10);
 /// When to try again to tell a manager that does not read.
 const BEHIND: Duration = Duration::from_millis(100);
 
+/// What the service manager takes the service for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    Starting,
+    Ready,
+    Stopping,
+}
+
 /// When the manager was told what.
 #[derive(Debug)]
 pub(super) struct Told {
+    pub(super) life: Life,
     watchdog: Instant,
     patience: Instant,
     status: Option<Instant>,
@@ -46,6 +54,7 @@ impl Told {
     pub(super) fn new() -> Self {
         let now = Instant::now();
         Self {
+            life: Life::Starting,
             watchdog: now,
             patience: now,
             status: None,
@@ -71,7 +80,7 @@ impl Supervisor {
         }
         if self.notifier.is_managed() {
             next.push(self.told.status.map_or(now, |told| told + STATUS));
-            if self.phase == Phase::Starting {
+            if self.is_waited_for() {
                 next.push(self.told.patience + PATIENCE.0);
             }
         }
@@ -80,7 +89,7 @@ impl Supervisor {
             next.extend(worker.serving.is_none().then(|| worker.since + START));
             next.extend(worker.gone.map(|gone| gone + ENDING));
         }
-        next.extend(self.unmounted.map(|unmounted| unmounted + ENDING));
+        next.extend(self.next_of_end());
         next.extend(self.next_question(now));
         let at = next.into_iter().min()?;
         Some(at.saturating_duration_since(now))
@@ -108,16 +117,7 @@ impl Supervisor {
             worker.kill("it does not listen any more");
             worker.gone = Some(now);
         }
-        if self
-            .unmounted
-            .is_some_and(|unmounted| unmounted + ENDING <= now)
-        {
-            // If others have the mount in namespaces of their own, it goes on.
-            self.unmounted = None;
-            if let Some(aborted) = self.connection_end() {
-                self.on_connection_end(aborted);
-            }
-        }
+        self.end_in_time(now);
         self.upgrade_in_time(now);
         if self.next_question(now).is_some_and(|at| at <= now) {
             self.question(now);
@@ -130,6 +130,50 @@ impl Supervisor {
         self.notifier.watchdog().map(|within| within / 2)
     }
 
+    /// Whether the manager may be waiting, for the start or the end, with a limit
+    /// that the users of the mount know nothing of.
+    fn is_waited_for(&self) -> bool {
+        self.told.life == Life::Starting || self.stop != Stop::No
+    }
+
+    fn tell(&self, states: &[NotifyState<'_>]) {
+        self.notifier.tell(states);
+    }
+
+    /// Tells the manager, once, that the mount is served.
+    pub(super) fn tell_ready(&mut self) {
+        if self.told.life == Life::Starting {
+            self.told.life = Life::Ready;
+            self.tell(&[NotifyState::Ready]);
+            self.told.changed();
+        }
+    }
+
+    /// Tells the manager, once, that the program is about to end.
+    pub(super) fn tell_stopping(&mut self) {
+        if self.told.life != Life::Stopping {
+            self.told.life = Life::Stopping;
+            self.tell(&[NotifyState::Stopping]);
+            self.told.changed();
+        }
+    }
+
+    /// Tells the manager that an upgrade begins, unless it would take that for
+    /// the end of the start or of the stop.
+    pub(super) fn tell_reloading(&self) {
+        if self.told.life == Life::Ready {
+            let now = NotifyState::monotonic_usec_now().unwrap_or(NotifyState::MonotonicUsec(0));
+            self.tell(&[NotifyState::Reloading, now]);
+        }
+    }
+
+    /// Tells the manager that an upgrade is over.
+    pub(super) fn tell_reloaded(&self) {
+        if self.told.life == Life::Ready {
+            self.tell(&[NotifyState::Ready]);
+        }
+    }
+
     fn tell_in_time(&mut self, now: Instant) {
         // That this loop turns says that the worker answers or is being
         // replaced: the loop sees to it.
@@ -140,7 +184,7 @@ impl Supervisor {
             self.told.watchdog = now;
             self.tell(&[NotifyState::Watchdog]);
         }
-        if self.phase == Phase::Starting && self.told.patience + PATIENCE.0 <= now {
+        if self.is_waited_for() && self.told.patience + PATIENCE.0 <= now {
             self.told.patience = now;
             let usec = PATIENCE.1.as_micros() as u32;
             self.tell(&[NotifyState::ExtendTimeoutUsec(usec)]);
