@@ -135,6 +135,8 @@ struct Supervisor {
     started: Instant,
     upgrade: Option<Upgrade>,
     removals: Removals,
+    /// How many programs were copied.
+    copies: u64,
     paths: u64,
     last_death: Option<String>,
     died_at: Option<Instant>,
@@ -218,6 +220,7 @@ impl Supervisor {
         match event {
             Event::Asked(request, replies) => self.on_request(request, replies),
             Event::Unmount(outcome, replies) => self.on_unmount(outcome, replies),
+            Event::Copied(number, copied) => self.on_copied(number, copied),
         }
     }
 

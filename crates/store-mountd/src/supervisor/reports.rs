@@ -167,13 +167,15 @@ impl Supervisor {
         }
         self.tell_removed(worker);
         if self.phase == Phase::Detached {
+            worker.stage = Stage::Up;
             self.on_detached_served();
+            self.upgrade_is_done(&worker.program);
         }
         self.ask_soon();
     }
 
     fn on_death(&mut self, worker: Process, how: String) {
-        if self.swap() {
+        if self.swap(&how) {
             return;
         }
         if let Some(aborted) = worker.ended.or_else(|| self.connection_end()) {

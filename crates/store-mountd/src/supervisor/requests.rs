@@ -15,12 +15,12 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::mounting::Outcome;
+use super::{Binary, mounting::Outcome};
 use crate::control::{Conduct, InFlight, Report, Status};
 
 /// Longer than anything that is asked takes: an upgrade has deadlines of its
 /// own.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// Something that happened elsewhere.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(super) enum Event {
     Asked(Request, Replies),
     /// An act on the mount was done.
     Unmount(Outcome, Option<Replies>),
+    /// The program for an upgrade was copied, or not; which one it is.
+    Copied(u64, Result<Binary>),
 }
 
 /// Where an answer goes.

@@ -7,53 +7,76 @@
 
 use std::{
     fs::File,
+    mem,
     path::PathBuf,
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::{
-    Binary, Phase, Replies, Reply, Supervisor,
+    Binary, Event, Phase, Replies, Reply, Supervisor,
     process::{Process, Stage},
 };
 use crate::{failure, link::Report};
 
-/// How long the new worker may take to open the store, and again to serve.
+/// How long it may take to copy the program, then to open the store, and again
+/// to serve.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Enough to copy a file.
+const STACK: usize = 256 << 10;
 
 /// An upgrade under way.
 #[derive(Debug)]
 pub(super) struct Upgrade {
     step: Step,
-    /// The new program; when it serves, the old one, until it answered.
-    binary: Binary,
     deadline: Instant,
     replies: Option<Replies>,
 }
 
 #[derive(Debug)]
 enum Step {
+    /// The new program is copied to memory; which copy it is.
+    Copying(u64),
     /// The new worker gets ready.
-    Preparing(Process),
+    Preparing(Process, Binary),
     /// The old worker ends, the new one waits.
-    Ending(Process),
-    /// The new worker serves, but the mount did not answer yet.
-    Proving,
+    Ending(Process, Binary),
+    /// The new worker serves, but the mount did not answer yet. The binary is
+    /// the old one.
+    Proving(Binary),
+}
+
+/// Where a program comes from.
+#[derive(Debug)]
+enum Source {
+    File(File, PathBuf),
+    Path(PathBuf),
 }
 
 impl Upgrade {
+    /// The next step, which may take as long as each.
+    fn at(step: Step, replies: Option<Replies>) -> Self {
+        Self {
+            step,
+            deadline: Instant::now() + DEADLINE,
+            replies,
+        }
+    }
+
     pub(super) fn process(&self) -> Option<&Process> {
         match &self.step {
-            Step::Preparing(process) | Step::Ending(process) => Some(process),
-            Step::Proving => None,
+            Step::Preparing(process, _) | Step::Ending(process, _) => Some(process),
+            Step::Copying(_) | Step::Proving(_) => None,
         }
     }
 
     pub(super) fn process_mut(&mut self) -> Option<&mut Process> {
         match &mut self.step {
-            Step::Preparing(process) | Step::Ending(process) => Some(process),
-            Step::Proving => None,
+            Step::Preparing(process, _) | Step::Ending(process, _) => Some(process),
+            Step::Copying(_) | Step::Proving(_) => None,
         }
     }
 
@@ -71,37 +94,65 @@ impl Supervisor {
         replies: Option<Replies>,
     ) {
         self.tell_reloading();
-        if let Err(error) = self.begin_upgrade(file, &replies) {
-            self.refuse(error, replies);
+        match self.begin_upgrade(file) {
+            Ok(step) => {
+                self.upgrade = Some(Upgrade::at(step, replies));
+                self.told.changed();
+            }
+            Err(error) => self.refuse(error, replies),
         }
     }
 
-    fn begin_upgrade(
-        &mut self,
-        file: Option<(File, PathBuf)>,
-        replies: &Option<Replies>,
-    ) -> Result<()> {
+    fn begin_upgrade(&mut self, file: Option<(File, PathBuf)>) -> Result<Step> {
         if self.upgrade.is_some() {
             return Err(anyhow!("an upgrade is under way"));
         }
         if self.phase != Phase::Up {
             return Err(anyhow!("the mount is not being served"));
         }
-        let binary = match file {
-            Some((file, path)) => Binary::copy(file, path)?,
-            None => Binary::copy_of(self.binary.origin())?,
+        let source = match file {
+            Some((file, path)) => Source::File(file, path),
+            None => Source::Path(self.binary.origin().to_owned()),
         };
+        self.copies += 1;
+        let (number, post) = (self.copies, self.mailbox.post());
+        // It may be on the mount, where reading it takes workers, and so this
+        // thread.
+        thread::Builder::new()
+            .name("copy".to_owned())
+            .stack_size(STACK)
+            .spawn(move || {
+                let copied = match source {
+                    Source::File(file, path) => Binary::copy(file, path),
+                    Source::Path(path) => Binary::copy_of(&path),
+                };
+                post.send(Event::Copied(number, copied));
+            })
+            .context("cannot start a thread")?;
+        Ok(Step::Copying(number))
+    }
+
+    /// A program was copied, or could not be.
+    pub(super) fn on_copied(&mut self, number: u64, copied: Result<Binary>) {
+        let is_this = |upgrade: &mut Upgrade| match upgrade.step {
+            Step::Copying(awaited) => awaited == number,
+            _ => false,
+        };
+        // It may have been given up.
+        let Some(upgrade) = self.upgrade.take_if(is_this) else {
+            return;
+        };
+        match copied.and_then(|binary| self.start_candidate(binary)) {
+            Ok(step) => self.upgrade = Some(Upgrade::at(step, upgrade.replies)),
+            Err(error) => self.refuse(error, upgrade.replies),
+        }
+    }
+
+    fn start_candidate(&mut self, binary: Binary) -> Result<Step> {
         self.workers += 1;
         let process = self.process_of(&binary)?;
         tracing::info!(binary = %binary.origin().display(), "upgrades the worker");
-        self.upgrade = Some(Upgrade {
-            step: Step::Preparing(process),
-            binary,
-            deadline: Instant::now() + DEADLINE,
-            replies: replies.clone(),
-        });
-        self.told.changed();
-        Ok(())
+        Ok(Step::Preparing(process, binary))
     }
 
     fn refuse(&mut self, error: anyhow::Error, replies: Option<Replies>) {
@@ -133,7 +184,7 @@ impl Supervisor {
     }
 
     fn on_candidate_report(&mut self, mut upgrade: Upgrade, report: Report) -> Option<Upgrade> {
-        let Step::Preparing(process) = &mut upgrade.step else {
+        let Step::Preparing(process, _) = &mut upgrade.step else {
             return Some(upgrade);
         };
         match report {
@@ -162,50 +213,48 @@ impl Supervisor {
         Some(upgrade)
     }
 
+    /// The new worker is ready: it gets its turn when the old one has ended,
+    /// which it may have.
     fn end_old(&mut self, upgrade: Upgrade) -> Upgrade {
-        let Upgrade {
-            step,
-            binary,
-            replies,
-            ..
-        } = upgrade;
-        let step = match step {
-            Step::Preparing(process) => Step::Ending(process),
-            step => step,
+        let step = match (upgrade.step, &mut self.worker) {
+            (Step::Preparing(process, binary), Some(worker)) => {
+                worker.kill("another program takes over");
+                Step::Ending(process, binary)
+            }
+            (Step::Preparing(process, binary), None) => self.take_turns(process, binary),
+            (step, _) => step,
         };
-        if let Some(worker) = &mut self.worker {
-            worker.kill("another program takes over");
-        }
-        Upgrade {
-            step,
-            binary,
-            deadline: Instant::now() + DEADLINE,
-            replies,
-        }
+        Upgrade::at(step, upgrade.replies)
     }
 
-    /// Whether a worker died for the new one, which now gets its turn.
-    pub(super) fn swap(&mut self) -> bool {
-        let Some(upgrade) = &mut self.upgrade else {
+    fn take_turns(&mut self, mut process: Process, binary: Binary) -> Step {
+        let old = mem::replace(&mut self.binary, binary);
+        self.died_at.get_or_insert_with(Instant::now);
+        self.start_worker = None;
+        self.give_turn(&mut process);
+        self.worker = Some(process);
+        Step::Proving(old)
+    }
+
+    /// A worker died, in this way. Answers whether it did so for the new one,
+    /// which now has its turn.
+    pub(super) fn swap(&mut self, how: &str) -> bool {
+        let Some(upgrade) = self.upgrade.take() else {
             return false;
         };
-        match std::mem::replace(&mut upgrade.step, Step::Proving) {
-            Step::Ending(mut process) => {
-                std::mem::swap(&mut self.binary, &mut upgrade.binary);
-                upgrade.deadline = Instant::now() + DEADLINE;
-                self.died_at = Some(Instant::now());
-                self.start_worker = None;
-                self.give_turn(&mut process);
-                self.worker = Some(process);
+        match upgrade.step {
+            Step::Ending(process, binary) => {
+                let step = self.take_turns(process, binary);
+                self.upgrade = Some(Upgrade::at(step, upgrade.replies));
                 true
             }
-            step @ Step::Preparing(_) => {
-                upgrade.step = step;
+            Step::Copying(_) | Step::Preparing(..) => {
+                self.upgrade = Some(upgrade);
                 false
             }
             // The new one is of no use.
-            Step::Proving => {
-                self.roll_back("it ended");
+            Step::Proving(old) => {
+                self.roll_back(old, how, upgrade.replies);
                 false
             }
         }
@@ -215,48 +264,42 @@ impl Supervisor {
         let Some(upgrade) = self.upgrade.take() else {
             return;
         };
-        let failure = upgrade
-            .process()
-            .and_then(|process| process.failure.clone());
-        let origin = upgrade.binary.origin().display();
-        let error = match failure {
-            Some(failure) => anyhow!("{origin} is refused: {failure}"),
-            None => anyhow!("{origin} is refused: it {how}"),
-        };
-        self.refuse(error, upgrade.replies);
+        match upgrade.step {
+            Step::Preparing(process, binary) | Step::Ending(process, binary) => {
+                let why = match &process.failure {
+                    Some(failure) => failure.clone(),
+                    None => format!("it {how}"),
+                };
+                let origin = binary.origin().display();
+                self.refuse(anyhow!("{origin} is refused: {why}"), upgrade.replies);
+            }
+            step @ (Step::Copying(_) | Step::Proving(_)) => {
+                self.upgrade = Some(Upgrade { step, ..upgrade });
+            }
+        }
     }
 
     /// The old program comes back.
-    fn roll_back(&mut self, why: &str) {
-        let Some(mut upgrade) = self.upgrade.take() else {
-            return;
-        };
-        std::mem::swap(&mut self.binary, &mut upgrade.binary);
-        let failure = self.worker.as_mut().and_then(|worker| {
+    fn roll_back(&mut self, old: Binary, why: &str, replies: Option<Replies>) {
+        let new = mem::replace(&mut self.binary, old);
+        if let Some(worker) = &mut self.worker {
             worker.kill("the old program comes back");
-            worker.failure.clone()
-        });
-        let why = failure.as_deref().unwrap_or(why);
-        let origin = upgrade.binary.origin().display();
+        }
+        let origin = new.origin().display();
         self.refuse(
             anyhow!("{origin} took over but did not serve: {why}; the old program is back"),
-            upgrade.replies,
+            replies,
         );
     }
 
-    /// The mount answers again.
-    pub(super) fn upgrade_is_done(&mut self) {
-        let is_proving = |upgrade: &mut Upgrade| matches!(upgrade.step, Step::Proving);
+    /// The mount answers again, by a worker of this version.
+    pub(super) fn upgrade_is_done(&mut self, program: &str) {
+        let is_proving = |upgrade: &mut Upgrade| matches!(upgrade.step, Step::Proving(_));
         let Some(upgrade) = self.upgrade.take_if(is_proving) else {
             return;
         };
         self.upgrades += 1;
-        let program = self.worker.as_ref().map(|worker| worker.program.as_str());
-        let message = format!(
-            "upgraded to {} {}",
-            self.binary.origin().display(),
-            program.unwrap_or_default()
-        );
+        let message = format!("upgraded to {} {program}", self.binary.origin().display());
         tracing::info!("{message}");
         self.tell_reloaded();
         self.told.changed();
@@ -266,22 +309,26 @@ impl Supervisor {
     }
 
     pub(super) fn upgrade_in_time(&mut self, now: Instant) {
-        let Some(upgrade) = self
-            .upgrade
-            .as_mut()
-            .filter(|upgrade| upgrade.deadline <= now)
-        else {
+        let is_late = |upgrade: &mut Upgrade| upgrade.deadline <= now;
+        let Some(mut upgrade) = self.upgrade.take_if(is_late) else {
             return;
         };
-        match &mut upgrade.step {
-            // Its end is noticed, and so is the reason.
-            Step::Preparing(process) => {
-                process.kill("it does not get ready");
-                upgrade.deadline = now + DEADLINE;
+        upgrade.deadline = now + DEADLINE;
+        match upgrade.step {
+            Step::Copying(_) => {
+                return self.refuse(
+                    anyhow!("the program cannot be read in time"),
+                    upgrade.replies,
+                );
             }
+            Step::Proving(old) => {
+                return self.roll_back(old, "the mount does not answer", upgrade.replies);
+            }
+            // Its end is noticed, and so is the reason.
+            Step::Preparing(ref mut process, _) => process.kill("it does not get ready"),
             // The old worker was killed and waits for a disk: so do all.
-            Step::Ending(_) => upgrade.deadline = now + DEADLINE,
-            Step::Proving => self.roll_back("the mount does not answer"),
+            Step::Ending(..) => {}
         }
+        self.upgrade = Some(upgrade);
     }
 }

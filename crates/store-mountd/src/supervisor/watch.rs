@@ -341,13 +341,13 @@ impl Supervisor {
                 }
             }
         }
-        let is_serving = |worker: &mut Process| worker.stage == Stage::Serving;
-        if let Some(worker) = self.worker.as_mut()
-            && is_serving(worker)
+        if let Some(worker) = &mut self.worker
+            && worker.stage == Stage::Serving
         {
             worker.stage = Stage::Up;
+            let program = worker.program.clone();
             self.on_first_answer();
-            self.upgrade_is_done();
+            self.upgrade_is_done(&program);
         }
     }
 }
