@@ -30,7 +30,9 @@ use anyhow::{Context as _, Result, bail};
 use rustix::{fs::fstat, process::geteuid, thread::CapabilitySet};
 use seccompiler::SeccompAction;
 
-pub(crate) use self::limits::{expose_to_oom, lock_memory, no_core_dumps, protect_from_oom};
+pub(crate) use self::limits::{
+    Locked, expose_to_oom, lock_memory, no_core_dumps, protect_from_oom,
+};
 
 /// What a worker needs beyond serving.
 #[derive(Debug)]

@@ -136,7 +136,7 @@ fn start(
     if let Some(fault) = &service.fault {
         options.fault = Some(fault.parse()?);
     }
-    confine::lock_memory(false);
+    confine::lock_memory(confine::Locked::Present);
     if service.confine {
         let needs = confine::WorkerNeeds {
             store: directory.as_fd(),

@@ -23,24 +23,37 @@ pub(crate) fn no_core_dumps() {
     }
 }
 
+/// Which memory is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Locked {
+    /// All, for a process that keeps CAP_IPC_LOCK, if it has it. Without that,
+    /// and with a limit, all that is allocated later would count, and fail.
+    All,
+    /// What there is now: the program and the state. What is allocated later
+    /// can be given back, as locked memory cannot: the stacks of threads that
+    /// have ended, and what a burst of requests took.
+    Present,
+}
+
 /// Keeps memory of this process from being swapped out: what brings it back may
 /// be in the mount.
-///
-/// `exempt` says that the process keeps CAP_IPC_LOCK, if it has it. Without
-/// that, and with a limit, all that is allocated later would count, and fail.
-pub(crate) fn lock_memory(exempt: bool) {
+pub(crate) fn lock_memory(locked: Locked) {
     let unlimited = getrlimit(Resource::RLIMIT_MEMLOCK).and_then(|(_, hard)| match hard {
         RLIM_INFINITY => setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard),
         _ => setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY),
     });
-    let exempt = exempt
+    let exempt = locked == Locked::All
         && capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
     if let (Err(error), false) = (unlimited, exempt) {
         tracing::debug!(%error, "memory is not locked");
         return;
     }
     // As it comes to be used: the state is a large file that is mostly holes.
-    let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    let future = match locked {
+        Locked::All => MlockAllFlags::FUTURE,
+        Locked::Present => MlockAllFlags::empty(),
+    };
+    let flags = MlockAllFlags::CURRENT | MlockAllFlags::ONFAULT | future;
     if let Err(error) = mlockall(flags) {
         tracing::debug!(%error, "memory is not locked");
     }

@@ -307,7 +307,7 @@ fn a_crash_is_not_dumped() {
 #[test]
 fn locked_memory_is_still_to_be_had() {
     in_child("locked_memory_is_still_to_be_had", |_| {
-        lock_memory(true);
+        lock_memory(Locked::All);
         // Room that is not used costs nothing.
         let room = vec![0_u8; 8 << 30];
         assert_eq!(room[room.len() / 2], 0);

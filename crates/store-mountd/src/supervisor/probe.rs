@@ -58,6 +58,8 @@ pub(super) struct Probe {
     name: CString,
     device: (u32, u32),
     asker: Option<(Child, Link)>,
+    /// Askers of no use any more, until they have ended.
+    given_up: Vec<Child>,
     asked: Option<Instant>,
 }
 
@@ -75,6 +77,7 @@ impl Probe {
             name: CString::new(name.as_bytes())?,
             device,
             asker: None,
+            given_up: Vec::new(),
             asked: None,
         })
     }
@@ -84,6 +87,7 @@ impl Probe {
         if self.asked.is_some() {
             return Ok(());
         }
+        self.given_up.retain(|child| child.ended().is_none());
         let (child, link) = match self.asker.take() {
             Some(asker) if asker.0.ended().is_none() => asker,
             _ => self.start(binary, null)?,
@@ -91,10 +95,22 @@ impl Probe {
         let question = Question {
             device: self.device,
         };
-        link.send(&question, &[], false)?;
+        let sent = link.send(&question, &[], false);
         self.asker = Some((child, link));
-        self.asked = Some(Instant::now());
-        Ok(())
+        match sent {
+            Ok(()) => self.asked = Some(Instant::now()),
+            Err(_) => self.give_up(),
+        }
+        Ok(sent?)
+    }
+
+    /// It is started again when it is needed again.
+    fn give_up(&mut self) {
+        self.asked = None;
+        if let Some((child, _)) = self.asker.take() {
+            child.kill();
+            self.given_up.push(child);
+        }
     }
 
     fn start(&self, binary: &Binary, null: BorrowedFd<'_>) -> io::Result<(Child, Link)> {
@@ -147,10 +163,8 @@ impl Probe {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             gone => {
-                // It is started again when it is needed again.
                 tracing::debug!(?gone, "the process that asks the mount is gone");
-                self.asker = None;
-                self.asked = None;
+                self.give_up();
                 None
             }
         }

@@ -4,7 +4,7 @@ use std::{
     ffi::CString,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, WaitIdStatus};
@@ -18,6 +18,10 @@ use crate::{
     link::{LINK_VERSION, Link, Order, Report},
     notify,
 };
+
+/// How long a worker may take to be of use before it is looked at whether it
+/// ever will be: it opens the store and waits for its turn.
+pub(super) const START: Duration = Duration::from_secs(60);
 
 /// How far a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub(super) struct Process {
     pub(super) number: u64,
     pub(super) stage: Stage,
     pub(super) since: Instant,
+    /// When to look at it if it does not serve by then.
+    pub(super) due: Instant,
     /// When it began to serve.
     pub(super) serving: Option<Instant>,
     /// Requests that were handled before it.
@@ -82,6 +88,7 @@ impl Process {
             number,
             stage: Stage::Started,
             since: Instant::now(),
+            due: Instant::now() + START,
             serving: None,
             requests_before: 0,
             program: String::new(),
@@ -95,6 +102,11 @@ impl Process {
 
     pub(super) fn pid(&self) -> Pid {
         self.child.pid()
+    }
+
+    /// When it is late, if it is to serve and does not yet.
+    pub(super) fn late(&self) -> Option<Instant> {
+        (self.serving.is_none() && self.killed.is_none()).then_some(self.due)
     }
 
     /// What to poll for the worker's sake.

@@ -16,7 +16,7 @@ use super::{
     Binary, Phase, Supervisor,
     handed::is_connected,
     mounting::Act,
-    process::{Process, Stage},
+    process::{Process, START, Stage},
     watch::Life,
 };
 use crate::{
@@ -136,6 +136,7 @@ impl Supervisor {
 
     pub(super) fn give_turn(&self, worker: &mut Process) {
         worker.stage = Stage::Taking;
+        worker.due = Instant::now() + START;
         worker.requests_before = self.state.counters().requests();
         worker.tell(&Order::Serve, &[]);
     }
@@ -195,6 +196,10 @@ impl Supervisor {
             return;
         }
         self.died_at.get_or_insert_with(Instant::now);
+        // What is known is of this worker.
+        if let Some(patience) = &mut self.patience {
+            patience.reset();
+        }
         match self.restarts.crash_loop() {
             None => tracing::warn!("{message}; another takes over"),
             Some(times) => tracing::error!(

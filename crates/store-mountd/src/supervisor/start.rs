@@ -61,7 +61,7 @@ pub(crate) fn run(
     }
     confine::no_core_dumps();
     confine::protect_from_oom();
-    confine::lock_memory(true);
+    confine::lock_memory(confine::Locked::All);
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .context("cannot open /dev/null")?;
     let beginning = Beginning {

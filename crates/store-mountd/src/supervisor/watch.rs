@@ -14,16 +14,13 @@ use super::{
     Phase, Supervisor,
     patience::{Patience, Verdict},
     probe::Answer,
-    process::{Process, Stage},
+    process::{Process, START, Stage},
     stop::{ENDING, Stop},
 };
 use crate::link::Order;
 
 /// How often the mount is asked that answers.
 const ASKED_EVERY: Duration = Duration::from_secs(5);
-/// How long a worker may take to be of use before it is given up: it opens the
-/// store and waits for its turn.
-const START: Duration = Duration::from_secs(60);
 /// How often a manager that waits is told that it does not wait in vain, and
 /// for how long it then waits.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
@@ -86,7 +83,7 @@ impl Supervisor {
         }
         next.extend(self.upgrade.as_ref().map(|upgrade| upgrade.deadline()));
         if let Some(worker) = &self.worker {
-            next.extend(worker.serving.is_none().then(|| worker.since + START));
+            next.extend(worker.late());
             next.extend(worker.gone.map(|gone| gone + ENDING));
         }
         next.extend(self.next_of_end());
@@ -100,16 +97,8 @@ impl Supervisor {
         if self.start_worker.is_some_and(|at| at <= now) && self.worker.is_none() {
             self.launch();
         }
-        if let Some(worker) = &mut self.worker
-            && worker.serving.is_none()
-            && worker.since + START <= now
-        {
-            let doing = match worker.stage {
-                Stage::Opening => "it does not open the store",
-                Stage::Taking => "the kernel does not set the connection up",
-                _ => "it does not start",
-            };
-            worker.kill(&format!("{doing}, for {} s now", START.as_secs()));
+        if (self.worker.as_ref().and_then(Process::late)).is_some_and(|late| late <= now) {
+            self.look_at_late(now);
         }
         if let Some(worker) = &mut self.worker
             && worker.gone.is_some_and(|gone| gone + ENDING <= now)
@@ -311,6 +300,45 @@ impl Supervisor {
                 None
             }
         };
+        self.now_waits_for(waits_for);
+    }
+
+    /// If the connection has ended, that is for the worker to say; but not every
+    /// one can.
+    fn see_if_gone(&mut self) {
+        if !self.handed.is_connected() {
+            self.unmounted.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Looks at a worker that does not get to serve. It may have a reason, a
+    /// disk that is slow, as one that serves may.
+    fn look_at_late(&mut self, now: Instant) {
+        let Some(worker) = &mut self.worker else {
+            return;
+        };
+        let (verdict, again) = match &mut self.patience {
+            Some(patience) => (patience.look(worker.pid(), None), patience.interval()),
+            None => (Verdict::Hangs, START),
+        };
+        worker.due = now + again;
+        let waits_for = match verdict {
+            Verdict::Wait => None,
+            Verdict::WaitFor(reason) => Some(reason),
+            Verdict::Hangs => {
+                let doing = match worker.stage {
+                    Stage::Opening => "it does not open the store",
+                    Stage::Taking => "the kernel does not set the connection up",
+                    _ => "it does not start",
+                };
+                worker.kill(&format!("{doing}, for {} s now", START.as_secs()));
+                None
+            }
+        };
+        self.now_waits_for(waits_for);
+    }
+
+    fn now_waits_for(&mut self, waits_for: Option<&'static str>) {
         if self.waits_for != waits_for {
             self.waits_for = waits_for;
             self.told.changed();
@@ -330,11 +358,13 @@ impl Supervisor {
         match answer {
             Answer::Alive => {}
             Answer::NotThere => {
+                self.see_if_gone();
                 tracing::debug!("the mount cannot be asked: it is covered, or gone");
             }
             Answer::Failed(errno) => {
                 let error = std::io::Error::from_raw_os_error(errno);
                 tracing::warn!(%error, "the mount answers with an error");
+                self.see_if_gone();
                 if self.phase == Phase::Starting && !self.resumed {
                     let at = self.mountpoint.display();
                     return self.give_up(anyhow!("the mount on {at} does not work: {error}"));
