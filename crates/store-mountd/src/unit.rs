@@ -68,6 +68,8 @@ fn nothing_stops_it_by_the_way() {
         ("Unit", "SurviveFinalKillSignal", "yes"),
         ("Unit", "StartLimitIntervalSec", "0"),
         ("Service", "Restart", "always"),
+        ("Service", "RestartPreventExitStatus", "0"),
+        ("Service", "SuccessExitStatus", "75"),
         ("Service", "KillMode", "process"),
         ("Service", "SendSIGKILL", "no"),
         ("Service", "FileDescriptorStorePreserve", "yes"),

@@ -46,6 +46,8 @@ struct Inner {
     ends: bool,
     watchdog_due: Option<Instant>,
     start_due: Option<Instant>,
+    /// When a stop is signalled again: `TimeoutStopSec=`, with `SendSIGKILL=no`.
+    stop_due: Option<Instant>,
     error: Option<String>,
 }
 
@@ -101,6 +103,7 @@ impl Manager {
                 ends: false,
                 watchdog_due: None,
                 start_due: None,
+                stop_due: None,
                 error: None,
             }),
             changed: Condvar::new(),
@@ -249,9 +252,11 @@ impl Manager {
     /// `systemctl stop`; tells how it ended.
     pub fn stop(&self) -> Result<ExitStatus> {
         let pid = self.main_pid()?;
-        self.shared.lock().restarts = false;
+        let mut inner = self.shared.lock();
+        inner.restarts = false;
+        inner.stop_due = Some(Instant::now() + self.shared.unit.stop_limit);
+        drop(inner);
         processes::signal(pid, Signal::SIGTERM)?;
-        let limit = self.shared.unit.stop_limit;
         let ended = |inner: &Inner| {
             let exits = inner.exits.iter();
             exits
@@ -259,7 +264,7 @@ impl Manager {
                 .find(|exit| exit.pid == pid)
                 .map(|exit| exit.status)
         };
-        let end = Instant::now() + limit;
+        let end = Instant::now() + PATIENCE;
         loop {
             let inner = self.shared.lock();
             if let Some(status) = ended(&inner) {
@@ -269,7 +274,7 @@ impl Manager {
             drop(waited);
             ensure!(
                 Instant::now() < end,
-                "not stopped within {limit:?}: {self:#?}"
+                "not stopped within {PATIENCE:?}: {self:#?}"
             );
         }
     }
@@ -305,6 +310,7 @@ fn run(shared: &Shared, socket: &Socket, command: &dyn Fn() -> Command) -> Resul
         inner.main = Some(child.id());
         inner.watchdog_due = None;
         inner.start_due = Some(now + shared.unit.start_limit);
+        inner.stop_due = None;
         drop(inner);
         let watched = watch(shared, socket, &mut child);
         if watched.is_err() || shared.lock().ends {
@@ -325,7 +331,8 @@ fn run(shared: &Shared, socket: &Socket, command: &dyn Fn() -> Command) -> Resul
             status,
             by_watchdog,
         });
-        let goes_on = inner.restarts;
+        let prevents = status.code().is_some() && status.code() == shared.unit.restart_prevent;
+        let goes_on = inner.restarts && !prevents;
         if !goes_on && !shared.unit.preserve {
             inner.store.clear();
         }
@@ -357,6 +364,10 @@ fn watch(shared: &Shared, socket: &Socket, child: &mut Child) -> Result<bool> {
         let now = Instant::now();
         if inner.start_due.is_some_and(|due| due < now) {
             bail!("the service did not start in time");
+        }
+        if inner.stop_due.is_some_and(|due| due < now) {
+            inner.stop_due = None;
+            processes::signal(child.id(), Signal::SIGTERM)?;
         }
         if inner.watchdog_due.is_some_and(|due| due < now) {
             inner.watchdog_due = None;
@@ -402,7 +413,10 @@ fn take(shared: &Shared, received: Received) {
     }
     if let Some(usec) = message.get("EXTEND_TIMEOUT_USEC") {
         let extended = Duration::from_micros(usec.parse().unwrap_or_default());
-        inner.start_due = inner.start_due.map(|due| due.max(now + extended));
+        let inner = &mut *inner;
+        for due in [&mut inner.start_due, &mut inner.stop_due] {
+            *due = due.map(|due| due.max(now + extended));
+        }
     }
     let name = message.get("FDNAME").unwrap_or("stored");
     if message.says("FDSTOREREMOVE=1") {

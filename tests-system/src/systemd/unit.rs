@@ -20,6 +20,8 @@ pub struct Unit {
     pub access_for_all: bool,
     /// `RestartSec=`; `Restart=always`.
     pub restart: Duration,
+    /// `RestartPreventExitStatus=`.
+    pub restart_prevent: Option<i32>,
     /// `RestartKillSignal=`.
     pub restart_signal: Signal,
     /// `ReloadSignal=`.
@@ -63,6 +65,9 @@ impl Unit {
             preserve: value("FileDescriptorStorePreserve") == Some("yes"),
             access_for_all: value("NotifyAccess") == Some("all"),
             restart: seconds("RestartSec")?.unwrap_or(Duration::from_millis(100)),
+            restart_prevent: value("RestartPreventExitStatus")
+                .map(str::parse)
+                .transpose()?,
             restart_signal: signal("RestartKillSignal", Signal::SIGTERM)?,
             reload_signal: signal("ReloadSignal", Signal::SIGHUP)?,
             start_limit: seconds("TimeoutStartSec")?.unwrap_or(Duration::from_secs(90)),
