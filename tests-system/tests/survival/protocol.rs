@@ -2,8 +2,10 @@
 
 use super::scene::{CACHED, LIMIT};
 use super::service::Service;
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::Signal;
+use std::fs::File;
 use std::time::{Duration, Instant};
 use system_tests::mountd::processes::{Connection, signal, wait_until, worker};
 use system_tests::systemd::{Manager, Unit};
@@ -143,6 +145,45 @@ fn a_restart_keeps_the_mount() -> Result<()> {
     load.finish()?;
     service.told(manager.stop())?;
     expect_all_accepted(manager)
+}
+
+#[test]
+fn a_stop_waits_for_the_last_user() -> Result<()> {
+    let unit = Unit {
+        stop_limit: Duration::from_secs(3),
+        ..watched()?
+    };
+    let service = Service::start(unit, CACHED)?;
+    let held = File::open(service.path())?;
+    let connection = Connection::of(service.path())?;
+    std::thread::scope(|scope| {
+        let stop = scope.spawn(|| service.manager.stop());
+        std::thread::sleep(Duration::from_secs(8));
+        ensure!(!stop.is_finished(), "{}", service.log());
+        connection.waiting().context("it is not served any more")?;
+        drop(held);
+        let ended = stop.join().map_err(|_| anyhow!("the stop"))?;
+        let ended = service.told(ended)?;
+        ensure!(ended.success(), "{ended}: {}", service.log());
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_unmounted_stays_so() -> Result<()> {
+    let service = Service::start(watched()?, CACHED)?;
+    let main = service.manager.main_pid()?;
+    umount2(service.path(), MntFlags::empty())?;
+    wait_until("the end", LIMIT, || Ok(!service.manager.exits().is_empty()))?;
+    std::thread::sleep(Duration::from_secs(2));
+    let exits = service.manager.exits();
+    ensure!(exits.len() == 1 && exits[0].pid == main, "{exits:?}");
+    ensure!(exits[0].status.success(), "{exits:?}");
+    ensure!(
+        service.manager.main_pid_now().is_none(),
+        "it was started again"
+    );
+    Ok(())
 }
 
 #[test]

@@ -53,8 +53,12 @@ fn a_start_that_takes_long_says_so() {
     let mut child = manager.mount(&place, &mountpoint, &fault).spawn().unwrap();
     manager.wait_for("STATUS=Starting to serve ");
     manager.wait_for("EXTEND_TIMEOUT_USEC=");
-    assert!(!manager.was_told("READY=1"));
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    // Nor does an upgrade that is refused say that it is ready.
+    kill(pid, Signal::SIGHUP).unwrap();
+    manager.wait_for("EXTEND_TIMEOUT_USEC=");
+    manager.wait_for("EXTEND_TIMEOUT_USEC=");
+    assert!(!manager.was_told("READY=1") && !manager.was_told("RELOADING=1"));
     kill(pid, Signal::SIGTERM).unwrap();
     child.wait().unwrap();
     manager.catch_up();
@@ -191,7 +195,8 @@ fn a_restart_keeps_the_mount_and_a_stop_does_not() {
     let held = fs::File::open(first.path(&name).join("big")).unwrap();
     // RestartKillSignal= of the unit.
     first.signal(Signal::SIGUSR2);
-    assert!(first.wait().success());
+    // SuccessExitStatus= of the unit.
+    assert_eq!(first.wait().code(), Some(75));
     assert!(first.is_mounted());
     assert_same_trees(&place.path("tree"), &first.path(&name));
     manager.catch_up();
@@ -204,6 +209,79 @@ fn a_restart_keeps_the_mount_and_a_stop_does_not() {
     second.signal(Signal::SIGTERM);
     assert!(second.wait().success());
     assert!(!second.is_mounted());
+}
+
+#[test]
+fn the_end_of_a_mount_in_use_is_waited_for_over_a_restart() {
+    let (place, name) = ready("mnt");
+    let mut manager = Manager::new(&place);
+    let mountpoint = place.path("mnt");
+    let mut first = Mount::start(
+        &mut manager.mount(&place, &mountpoint, &[]),
+        mountpoint.clone(),
+    );
+    manager.wait_for("READY=1");
+    let held = fs::File::open(first.path(&name).join("big")).unwrap();
+    first.signal(Signal::SIGTERM);
+    first.wait_for("served until the last user is done");
+    manager.wait_for("STOPPING=1");
+    manager.wait_for("EXTEND_TIMEOUT_USEC=");
+    manager.wait_for("EXTEND_TIMEOUT_USEC=");
+    first.signal(Signal::SIGKILL);
+    first.wait();
+
+    manager.messages.clear();
+    let mut command = manager.mount(&place, &mountpoint, &[]);
+    let mut second = Mount::start_until(&mut command, mountpoint.clone(), "resumed ");
+    manager.wait_for("READY=1");
+    assert_eq!(held.metadata().unwrap().len(), 3_000_000);
+    // It was asked by nobody else yet.
+    second.signal(Signal::SIGTERM);
+    second.wait_for("Signal again to end at once");
+    thread::sleep(Duration::from_millis(300));
+    assert!(second.is_running());
+    drop(held);
+    assert_eq!(second.wait().code(), Some(0));
+    manager.catch_up();
+    assert!(manager.stored.is_empty());
+}
+
+#[test]
+fn a_mount_in_another_namespace_is_served_until_a_second_signal() {
+    require_root();
+    let (place, _) = ready("mnt");
+    let mut mount = place.mount(&[]);
+    let mut holder = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sleep", "1000"])
+        .spawn()
+        .unwrap();
+    let table = format!("/proc/{}/ns/mnt", holder.id());
+    let ours = fs::read_link("/proc/self/ns/mnt").unwrap();
+    while fs::read_link(&table).unwrap() == ours {
+        thread::sleep(Duration::from_millis(10));
+    }
+    thread::sleep(Duration::from_millis(300));
+    mount.signal(Signal::SIGTERM);
+    mount.wait_for("serves it there");
+    assert!(!mount.is_mounted() && mount.is_running());
+    mount.signal(Signal::SIGTERM);
+    assert_eq!(mount.wait().code(), Some(1));
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
+
+#[test]
+fn a_mount_that_the_manager_has_no_room_for_is_not_left() {
+    let (place, name) = ready("mnt");
+    let manager = Manager::new(&place);
+    let mountpoint = place.path("mnt");
+    let mut command = manager.mount(&place, &mountpoint, &[]);
+    let mut mount = Mount::start(command.env("FDSTORE", "3"), mountpoint);
+    mount.signal(Signal::SIGUSR2);
+    mount.wait_for("goes on");
+    assert!(mount.is_running());
+    assert!(mount.path(&name).is_dir());
+    mount.stop();
 }
 
 #[test]

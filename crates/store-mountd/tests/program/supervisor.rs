@@ -152,6 +152,43 @@ fn a_worker_that_is_asked_by_a_supervisor_that_is_gone_serves_on() {
 }
 
 #[test]
+fn who_asks_the_mount_is_replaced_and_waited_for() {
+    let place = Place::new();
+    planted(&place);
+    let mount = place.mount(&["--hang-timeout", "1"]);
+    let children = || {
+        let pid = mount.pid();
+        let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let children = text.split_whitespace();
+        let children: Vec<_> = children
+            .map(|pid| Pid::from_raw(pid.parse().unwrap()))
+            .collect();
+        children
+    };
+    let worker = mount.worker();
+    for _ in 0..3 {
+        let asker = loop {
+            let found = children()
+                .into_iter()
+                .find(|pid| *pid != worker && runs(*pid));
+            if let Some(asker) = found {
+                break asker;
+            }
+            thread::sleep(Duration::from_millis(20));
+        };
+        kill(asker, Signal::SIGKILL).unwrap();
+        while runs(asker) {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    thread::sleep(Duration::from_millis(3500));
+    let left = children();
+    assert!(left.len() <= 2, "{left:?}");
+    assert_eq!(mount.worker(), worker);
+    mount.stop();
+}
+
+#[test]
 fn a_crash_loop_is_slowed_down_and_survived() {
     let place = Place::new();
     let name = planted(&place);

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    thread,
 };
 
 use nix::{sys::signal::Signal, unistd::Pid};
@@ -122,8 +123,36 @@ fn a_program_that_does_not_serve_is_taken_back() {
     let reader = Reader::start(mount.path(&fixture.name));
     let error = fail(&mut fixture.upgrade_to(&fixture.copy));
     assert!(error.contains("the old program is back"), "{error}");
+    assert!(error.contains("was ended by signal 9"), "{error}");
     reader.once_more();
     reader.stop();
+    fixture.assert_served(&mount);
+    mount.stop();
+}
+
+#[test]
+fn an_upgrade_ends_a_crash_loop() {
+    let fixture = Fixture::new();
+    // The next worker of the old program would be the thirteenth, after 3 s.
+    let faults = ["--test-fault", "kill:readlink:taken"].repeat(11);
+    let mount = fixture.mount(&faults);
+    let link = mount.path(&fixture.name).join("link");
+    let reader = thread::spawn(move || fs::read_link(link).unwrap());
+    mount.wait_for("11 in a row were of no use");
+    let said = succeed(&mut fixture.upgrade_to(&fixture.copy));
+    assert!(said.contains("upgraded to"), "{said}");
+    assert_eq!(reader.join().unwrap(), Path::new("bin/run"));
+    fixture.assert_served(&mount);
+    mount.stop();
+}
+
+#[test]
+fn a_program_on_the_mount_is_copied_even_if_the_worker_dies_of_it() {
+    let fixture = Fixture::new();
+    let name = fixture.place.import(&fixture.copy);
+    let mount = fixture.mount(&["--test-fault", "kill:read:taken"]);
+    let said = succeed(&mut fixture.upgrade_to(&mount.path(&name)));
+    assert!(said.contains("upgraded to"), "{said}");
     fixture.assert_served(&mount);
     mount.stop();
 }
