@@ -101,7 +101,7 @@ impl Probe {
             Ok(()) => self.asked = Some(Instant::now()),
             Err(_) => self.give_up(),
         }
-        Ok(sent?)
+        sent
     }
 
     /// It is started again when it is needed again.

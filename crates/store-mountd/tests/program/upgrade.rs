@@ -147,17 +147,6 @@ fn an_upgrade_ends_a_crash_loop() {
 }
 
 #[test]
-fn a_program_on_the_mount_is_copied_even_if_the_worker_dies_of_it() {
-    let fixture = Fixture::new();
-    let name = fixture.place.import(&fixture.copy);
-    let mount = fixture.mount(&["--test-fault", "kill:read:taken"]);
-    let said = succeed(&mut fixture.upgrade_to(&mount.path(&name)));
-    assert!(said.contains("upgraded to"), "{said}");
-    fixture.assert_served(&mount);
-    mount.stop();
-}
-
-#[test]
 fn a_reload_goes_on_with_what_is_in_the_programs_place() {
     let fixture = Fixture::new();
     let mut manager = Manager::new(&fixture.place);
