@@ -1,9 +1,9 @@
 //! Faults on purpose, for tests of what survives them.
 
 use std::{
-    fmt, process,
+    fmt, io, process,
     str::FromStr,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     thread,
     time::Duration,
 };
@@ -33,6 +33,8 @@ pub enum Effect {
     Kill,
     /// Every thread that serves stops as soon as it has something to do.
     Hang,
+    /// For a second or so no thread can be started.
+    Starve,
 }
 
 /// When a [`Fault`] happens.
@@ -49,7 +51,7 @@ pub enum Moment {
 /// Why a text is no [`Fault`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is no fault: kill or hang, the name of a request, taken, done or answered, \
+    "{text:?} is no fault: kill, hang or starve, the name of a request, taken, done or answered, \
      and perhaps a number, with colons in between"
 )]
 pub struct ParseFaultError {
@@ -71,6 +73,7 @@ fn parse(text: &str) -> Option<Fault> {
     let effect = match parts.next()? {
         "kill" => Effect::Kill,
         "hang" => Effect::Hang,
+        "starve" => Effect::Starve,
         _ => return None,
     };
     let opcode = opcodes::opcode(parts.next()?)?;
@@ -97,6 +100,7 @@ impl fmt::Display for Fault {
         let effect = match self.effect {
             Effect::Kill => "kill",
             Effect::Hang => "hang",
+            Effect::Starve => "starve",
         };
         let moment = match self.moment {
             Moment::Taken => "taken",
@@ -114,7 +118,12 @@ pub(super) struct Faults {
     fault: Fault,
     seen: AtomicU64,
     hanging: AtomicBool,
+    /// So many threads cannot be started yet.
+    refused: AtomicU32,
 }
+
+/// They are tried some ten times at once, and then each 50 ms.
+const REFUSED: u32 = 30;
 
 impl Faults {
     pub(super) fn new(fault: Fault) -> Self {
@@ -122,6 +131,7 @@ impl Faults {
             fault,
             seen: AtomicU64::new(0),
             hanging: AtomicBool::new(false),
+            refused: AtomicU32::new(0),
         }
     }
 
@@ -138,10 +148,20 @@ impl Faults {
                     process::abort();
                 }
                 Effect::Hang => self.hanging.store(true, Relaxed),
+                Effect::Starve => self.refused.store(REFUSED, Relaxed),
             }
         }
         while self.is_hanging() {
             thread::sleep(Duration::from_secs(1));
+        }
+    }
+
+    /// A thread is to be started.
+    pub(super) fn at_thread(&self) -> io::Result<()> {
+        let less = |refused: u32| refused.checked_sub(1);
+        match self.refused.fetch_update(Relaxed, Relaxed, less) {
+            Ok(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(_) => Ok(()),
         }
     }
 

@@ -19,6 +19,7 @@ use std::{
 };
 
 use castore::Digest;
+use fuse_backend_rs::abi::fuse_abi::Opcode;
 use parking_lot::Mutex;
 use rustix::{
     io::{Errno, pread},
@@ -187,9 +188,11 @@ impl Desk {
 
     /// Before the kernel is asked for a request.
     pub(crate) fn read(&mut self) -> &mut [u8] {
-        // The length, for whoever finds the desk; and the numbers of a FORGET,
-        // which would be taken for good if there were only half of it.
-        self.bytes()[..64].fill(0);
+        // The length, for whoever finds the desk. And what was there before:
+        // of a BATCH_FORGET the kernel may fail to write the second page, for
+        // whoever finds it to take the numbers of an older one for its own.
+        let used = (u32_at(self.bytes(), 0) as usize).clamp(64, layout::REQUEST_LEN);
+        self.bytes()[..used].fill(0);
         self.cell().progress.store(0, Relaxed);
         self.cell().stage.store(Stage::Reading as u32, Release);
         self.bytes()
@@ -282,11 +285,15 @@ pub(super) fn in_flight(file: BorrowedFd<'_>) -> Vec<InFlight> {
     let now = now(ClockId::Monotonic);
     let cells = cells.as_chunks::<{ layout::DESK_LEN }>().0.iter();
     let requests = cells.filter_map(|cell| {
-        if u32_at(cell, 0) < Stage::Taken as u32 {
-            return None;
-        }
+        let (stage, progress) = (u32_at(cell, 0), u32_at(cell, 4));
         let node = u64_at(cell, 24);
         let opcode = u32_at(cell, 32);
+        // Kept lest it is done twice; it may have been answered long ago.
+        let is_kept =
+            stage == Stage::Begun as u32 && progress > 0 && opcode == Opcode::Release as u32;
+        if stage < Stage::Taken as u32 || is_kept {
+            return None;
+        }
         Some(InFlight {
             unique: u64_at(cell, 16),
             opcode,
@@ -338,4 +345,23 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes[at..]
         .first_chunk()
         .map_or(0, |word| u64::from_ne_bytes(*word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_the_request_before() {
+        let state = Arc::new(State::new().expect("a state"));
+        let (desks, left) = Desks::new(&state).expect("it is new");
+        assert!(left.is_empty());
+        let mut desk = desks.take().expect("it is free");
+        for len in [40, 64, 100, 4096, 5000, layout::REQUEST_LEN, usize::MAX] {
+            let used = len.min(layout::REQUEST_LEN);
+            desk.read()[..used].fill(0xff);
+            desk.bytes()[..4].copy_from_slice(&(len as u32).to_ne_bytes());
+            assert!(desk.read().iter().all(|byte| *byte == 0), "{len}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use castore::{Digest, Node};
@@ -185,4 +186,93 @@ fn more_wait_than_there_are_threads() {
         fs::read(fixture.at("pkg/file")).expect("readable"),
         b"content"
     );
+}
+
+#[test]
+fn threads_that_cannot_be_had() {
+    let store = Store::default();
+    let node = store.add("pkg", &dir([("file", file("content"))]));
+    store.add("other", &dir([("file", file("other"))]));
+    let fixture = Fixture::mount(
+        store,
+        Config {
+            threads: Some((2, 10)),
+            // From the first lookup below the root on.
+            fault: Some("starve:lookup:taken:2".parse().expect("a fault")),
+            ..Config::default()
+        },
+    );
+    fs::symlink_metadata(fixture.at("pkg")).expect("it is there");
+    fixture.store.directories.gate.close(digest_of(&node));
+    let mut waiting: Vec<_> = (0..3)
+        .map(|n| Cat::of(fixture.at(&format!("pkg/{n}"))))
+        .collect();
+    eventually("all are taken", || {
+        fixture.filesystem.state().in_flight().len() == 3
+    });
+    waiting.remove(2).kill();
+    // The store does not answer, and nobody is back. It is tried again.
+    assert_eq!(
+        fs::read(fixture.at("other/file")).expect("readable"),
+        b"other"
+    );
+    fixture.store.directories.gate.open();
+    for mut cat in waiting {
+        cat.0.wait().expect("it is ours");
+    }
+}
+
+#[test]
+fn a_store_that_answers_one_at_a_time() {
+    const THREADS: u64 = 4;
+    const READS: u64 = 60;
+    let fixture = {
+        let store = Store::default();
+        let files = (0..READS).map(|n| (n.to_string(), file(format!("content {n}"))));
+        let free = ("free".to_owned(), file("free"));
+        store.add("pkg", &dir(files.chain([free])));
+        let config = Config {
+            threads: Some((2, THREADS as usize)),
+            data_path: store_fs::fuse::DataPath::Cached,
+            ..Config::default()
+        };
+        Fixture::mount(store, config)
+    };
+    assert_eq!(
+        fs::read_dir(fixture.at("pkg"))
+            .expect("a directory")
+            .count() as u64,
+        READS + 1
+    );
+    // The first closing of a file is asked for; no other is.
+    fs::read(fixture.at("pkg/free")).expect("readable");
+    let gate = &fixture.store.blobs.gate;
+    for number in 0..READS {
+        gate.close(Digest::of(format!("content {number}").as_bytes()));
+    }
+    let readers: Vec<_> = (0..READS)
+        .map(|number| {
+            let path = fixture.at(&format!("pkg/{number}"));
+            reader(move || {
+                let content = fs::read_to_string(path).expect("readable in the end");
+                assert_eq!(content, format!("content {number}"));
+            })
+        })
+        .collect();
+    let in_flight = || fixture.filesystem.state().in_flight().len() as u64;
+    eventually("all are taken", || in_flight() == READS);
+    for left in (1..=READS).rev() {
+        let expected = left.min(THREADS);
+        eventually("all threads wait", || gate.waiting() == expected);
+        if left.is_multiple_of(8) {
+            // Time for one too many.
+            thread::sleep(Duration::from_millis(20));
+            assert_eq!(gate.waiting(), expected);
+        }
+        gate.let_one_through();
+        eventually("one is done", || in_flight() == left - 1);
+    }
+    for reader in readers {
+        reader.join().expect("it read what it should");
+    }
 }

@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use store_fs::{
     Filesystem, Options,
     core::{Counters, Op},
-    fuse::{DataPath, MountOptions, Readdirplus, ServeOptions, Session},
+    fuse::{DataPath, Fault, MountOptions, Readdirplus, ServeOptions, Session},
 };
 use tempfile::TempDir;
 
@@ -29,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) data_path: DataPath,
     /// As many threads as are the default, unless it is told.
     pub(crate) threads: Option<(usize, usize)>,
+    pub(crate) fault: Option<Fault>,
 }
 
 impl Default for Config {
@@ -38,6 +39,7 @@ impl Default for Config {
             readdirplus: Readdirplus::default(),
             data_path: data_path(),
             threads: None,
+            fault: None,
         }
     }
 }
@@ -128,6 +130,7 @@ impl Fuse {
         let mut serve_options = ServeOptions {
             readdirplus: config.readdirplus,
             data_path: config.data_path,
+            fault: config.fault,
             ..ServeOptions::default()
         };
         if let Some((threads, max_threads)) = config.threads {

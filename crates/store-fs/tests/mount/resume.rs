@@ -195,6 +195,47 @@ fn what_was_asked_is_answered() {
     });
 }
 
+#[test]
+fn more_is_left_than_there_are_threads() {
+    const READERS: usize = 200;
+    for no_resend in [false, true] {
+        let store = Store::default();
+        let content = |n: usize| format!("slow {n}");
+        for number in 0..READERS {
+            let Node::File { digest, .. } = store.put(&file(content(number))) else {
+                panic!("it is a file");
+            };
+            store.blobs.slow_down(digest);
+        }
+        let files = (0..READERS).map(|n| (n.to_string(), file(content(n))));
+        store.add("pkg", &dir(files));
+        let mut served = Served::mount(store, DataPath::Cached, no_resend, 3);
+        served.start(None);
+        served.wait_until_set_up();
+        let names = fs::read_dir(served.at("pkg")).expect("it is listed");
+        assert_eq!(names.count(), READERS);
+        let readers: Vec<_> = (0..READERS)
+            .map(|number| {
+                let path = served.at(&format!("pkg/{number}"));
+                let reader = thread::Builder::new().stack_size(128 << 10);
+                let read = move || fs::read_to_string(path);
+                reader.spawn(read).expect("a thread")
+            })
+            .collect();
+        for _ in 0..2 {
+            eventually("many are being read", || {
+                served.state.in_flight().len() >= READERS / 2
+            });
+            served.kill();
+            served.start(None);
+        }
+        for (number, reader) in readers.into_iter().enumerate() {
+            let read = reader.join().expect("no panic");
+            assert_eq!(read.expect("the reader sees nothing"), content(number));
+        }
+    }
+}
+
 /// Everything that programs do, in a package that nobody looked at before.
 fn use_all(served: &Path, number: usize) -> io::Result<()> {
     let at = |name: &str| served.join(format!("pkg-{number}")).join(name);
@@ -319,6 +360,24 @@ fn an_opening_outlives_any_number_of_deaths() {
         served.kill();
     }
     served.start(None);
+}
+
+#[test]
+fn what_was_answered_is_not_in_flight() {
+    let mut served = Served::mount(store(), DataPath::Passthrough, false, 2);
+    served.start(Some("kill:release:answered".parse().expect("a fault")));
+    let path = served.at("pkg-0/big");
+    let user = thread::spawn(move || drop(File::open(path).expect("it opens")));
+    served.wait_for_death();
+    user.join().expect("no panic");
+    served.start(None);
+    assert_eq!(
+        fs::read(served.at("pkg-0/small-1")).expect("readable"),
+        b"content 1"
+    );
+    eventually("nothing is in flight", || {
+        served.state.in_flight().is_empty()
+    });
 }
 
 #[test]

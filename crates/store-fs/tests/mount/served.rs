@@ -8,6 +8,7 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use nix::{
@@ -150,6 +151,10 @@ impl Served {
         };
         let device = self.device.try_clone().expect("a descriptor");
         let mut serving = serve(device, filesystem, &options).expect("threads");
+        assert!(
+            serving.is_ready_within(Duration::from_secs(10)),
+            "the connection is not set up"
+        );
         i32::from(serving.wait().is_err())
     }
 

@@ -139,19 +139,32 @@ impl Root for MemoryRoot {
 /// Keeps those waiting who ask for some contents, until it is opened.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    closed: Mutex<HashSet<Digest>>,
+    closed: Mutex<Closed>,
     opened: Condvar,
     waiting: AtomicU64,
 }
 
+#[derive(Debug, Default)]
+struct Closed {
+    digests: HashSet<Digest>,
+    /// How many of those who wait may go on.
+    let_through: u64,
+}
+
 impl Gate {
     pub(crate) fn close(&self, digest: Digest) {
-        self.closed.lock().insert(digest);
+        self.closed.lock().digests.insert(digest);
     }
 
     pub(crate) fn open(&self) {
-        self.closed.lock().clear();
+        self.closed.lock().digests.clear();
         self.opened.notify_all();
+    }
+
+    /// Lets one go on who waits.
+    pub(crate) fn let_one_through(&self) {
+        self.closed.lock().let_through += 1;
+        self.opened.notify_one();
     }
 
     /// How many wait.
@@ -161,11 +174,15 @@ impl Gate {
 
     fn pass(&self, digest: &Digest) {
         let mut closed = self.closed.lock();
-        if !closed.contains(digest) {
+        if !closed.digests.contains(digest) {
             return;
         }
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        while closed.contains(digest) {
+        while closed.digests.contains(digest) {
+            if closed.let_through > 0 {
+                closed.let_through -= 1;
+                break;
+            }
             self.opened.wait(&mut closed);
         }
         self.waiting.fetch_sub(1, Ordering::SeqCst);

@@ -3,9 +3,12 @@ use std::{
     os::unix::fs::MetadataExt,
     path::Path,
     process::{Command, Stdio},
-    sync::Arc,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
 };
 
+use castore::Node;
 use rustix::mount::{MountFlags, UnmountFlags, unmount};
 use store_fs::{
     Options,
@@ -217,6 +220,12 @@ fn a_detached_mount_is_served_to_its_users() {
 fn an_aborted_connection_ends() {
     let (mountpoint, mut session) = mounted();
     let device = fs::metadata(mountpoint.path()).expect("it is served").dev();
+    abort(device);
+    assert_eq!(session.wait().expect("no failure"), End::Aborted);
+}
+
+/// Aborts a connection.
+fn abort(device: u64) {
     let control = tempfile::tempdir().expect("a directory");
     rustix::mount::mount(
         "fusectl",
@@ -230,7 +239,41 @@ fn an_aborted_connection_ends() {
     let aborted = fs::write(control.path().join(connection).join("abort"), "1");
     unmount(control.path(), UnmountFlags::empty()).expect("it is ours");
     aborted.expect("there is a file for the connection");
-    assert_eq!(session.wait().expect("no failure"), End::Aborted);
+}
+
+#[test]
+fn an_aborted_connection_ends_though_the_store_hangs() {
+    let store = Store::default();
+    let Node::Directory { digest, .. } = store.add("pkg", &dir([("file", file("content"))])) else {
+        panic!("it is a directory");
+    };
+    let gate = &store.directories.gate;
+    gate.close(digest);
+    for _ in 0..10 {
+        let mountpoint = tempfile::tempdir().expect("a directory");
+        let mut session = Session::start(
+            mountpoint.path(),
+            store.filesystem(Options::default()),
+            &MountOptions::default(),
+            &ServeOptions::default(),
+        )
+        .expect("mount tests need root and /dev/fuse");
+        let device = fs::metadata(mountpoint.path()).expect("it is served").dev();
+        let waiting = gate.waiting();
+        let path = mountpoint.path().join("pkg/file");
+        let user = thread::spawn(move || fs::read(path));
+        // Nobody has noticed yet that it will wait.
+        while gate.waiting() == waiting {
+            thread::yield_now();
+        }
+        abort(device);
+        let (ended, end) = mpsc::channel();
+        thread::spawn(move || ended.send(session.wait().expect("no failure")));
+        let end = end.recv_timeout(Duration::from_secs(10));
+        assert_eq!(end.expect("it does not wait for the store"), End::Aborted);
+        user.join().expect("no panic").expect_err("it was aborted");
+    }
+    gate.open();
 }
 
 #[test]

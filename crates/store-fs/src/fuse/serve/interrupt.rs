@@ -7,10 +7,17 @@
 //! asker may follow, and of that nothing is said. So such askers are looked at
 //! again until they have their answer.
 
-use std::{io::Read, os::fd::OwnedFd};
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::fd::OwnedFd,
+};
 
 use parking_lot::Mutex;
-use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::{
+    fs::{Mode, OFlags, open, openat},
+    process::getppid,
+};
 
 use super::engine::{Engine, write_all};
 use crate::{
@@ -28,8 +35,17 @@ impl Interrupts {
     pub(super) fn new() -> Self {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = open("/proc", flags, Mode::empty());
-        if let Err(error) = &proc {
-            tracing::warn!(%error, "without /proc, who is killed waits for the end of its reads");
+        // With the option hidepid, /proc shows no processes of others.
+        let parent = getppid().map_or(1, |parent| parent.as_raw_pid() as u32);
+        let seen = match &proc {
+            Ok(proc) => status(proc, parent).map(drop),
+            Err(error) => Err((*error).into()),
+        };
+        if let Err(error) = seen {
+            tracing::warn!(
+                %error,
+                "other processes are not seen in /proc: who is killed waits for the end of its reads"
+            );
         }
         Self {
             proc: proc.ok(),
@@ -82,7 +98,8 @@ impl Interrupts {
         self.waiting.lock().extend(left);
     }
 
-    /// Whether a thread has SIGKILL pending, or is gone.
+    /// Whether a thread has SIGKILL pending. It cannot be gone while it waits
+    /// for an answer; one that is not found is not to be seen.
     fn is_killed(&self, pid: u32) -> bool {
         let Some(proc) = &self.proc else {
             return false;
@@ -91,17 +108,16 @@ impl Interrupts {
         if pid == 0 {
             return false;
         }
-        let path = format!("{pid}/status");
-        let file = match openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(file) => file,
-            Err(error) => return error == rustix::io::Errno::NOENT,
-        };
-        let mut status = String::new();
-        match std::fs::File::from(file).read_to_string(&mut status) {
-            Ok(_) => has_sigkill(&status),
-            Err(_) => false,
-        }
+        status(proc, pid).is_ok_and(|status| has_sigkill(&status))
     }
+}
+
+fn status(proc: &OwnedFd, pid: u32) -> io::Result<String> {
+    let path = format!("{pid}/status");
+    let file = openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut status = String::new();
+    File::from(file).read_to_string(&mut status)?;
+    Ok(status)
 }
 
 fn has_sigkill(status: &str) -> bool {
@@ -146,6 +162,7 @@ mod tests {
         let interrupts = Interrupts::new();
         assert!(!interrupts.is_killed(std::process::id()));
         assert!(!interrupts.is_killed(0));
-        assert!(interrupts.is_killed(u32::MAX));
+        // As where /proc has the option hidepid.
+        assert!(!interrupts.is_killed(u32::MAX));
     }
 }

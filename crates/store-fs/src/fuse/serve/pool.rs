@@ -7,9 +7,14 @@
 //! read in its place. Those that come back from waiting and are too many rest,
 //! and end after a while.
 //!
-//! If there are as many threads as there may be, and all wait, a clerk goes on
-//! reading. It sets requests aside, so that who is killed is let go; what is
-//! set aside is handled when a thread comes back.
+//! If all wait, and there are as many as there may be or no more can be had, a
+//! clerk goes on reading. It sets requests aside, so that who is killed is let
+//! go. Whoever comes back handles what was set aside; when nothing is left, he
+//! rests, and takes over with the next request. So nobody else reads while the
+//! clerk does, and what is set aside does not wait for somebody who waits for
+//! the kernel.
+
+mod watch;
 
 use std::{
     collections::VecDeque,
@@ -17,8 +22,8 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicBool, AtomicU64, AtomicUsize,
-            Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
+            AtomicBool, AtomicU64,
+            Ordering::{AcqRel, Relaxed, SeqCst},
         },
     },
     thread,
@@ -27,6 +32,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use self::watch::Watch;
 use super::{
     End, ServeError,
     engine::Engine,
@@ -34,19 +40,10 @@ use super::{
 };
 use crate::state::desk::Desk;
 
-/// Who handles one request for longer than this to twice as long is taken to
-/// wait.
-const TICK: Duration = Duration::from_millis(2);
-/// So many ticks without work, and the watch rests until there is some.
-const QUIET_TICKS: u32 = 10;
-/// How often those are looked at who were interrupted, in ticks and while the
-/// watch rests.
-const LOOK_AGAIN_TICKS: u32 = 10;
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// How many threads are added at a time, at the most.
-const MAX_BOOST: usize = 256;
 /// How long a thread rests before it ends.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// When the clerk looks again for a free desk.
+const DESK_AGAIN: Duration = Duration::from_millis(50);
 /// Handlers need little; and there may be many.
 const STACK: usize = 512 << 10;
 /// Left for what is set aside.
@@ -60,13 +57,14 @@ pub(super) struct Pool {
     inner: Mutex<Inner>,
     /// There is work for those who rest, or the end.
     called: Condvar,
+    /// The clerk is to read; or the end.
+    clerk_called: Condvar,
     /// The watch is to go on.
     woken: Condvar,
     has_ended: Condvar,
     watch_rests: AtomicBool,
-    /// There are more readers than there need be.
-    surplus: AtomicBool,
-    deferred: AtomicUsize,
+    /// Who is done does not simply read on.
+    detour: AtomicBool,
 }
 
 #[derive(Default)]
@@ -79,8 +77,11 @@ struct Inner {
     calls: usize,
     started: u64,
     deferred: VecDeque<Job>,
-    has_clerk: bool,
-    ended: Option<Result<End, ServeError>>,
+    /// The clerk reads, and nobody else does.
+    clerk_reads: bool,
+    is_over: bool,
+    /// Until somebody waited for it.
+    end: Option<Result<End, ServeError>>,
 }
 
 /// What the watch sees of a thread: how many requests it handled, and in the
@@ -98,16 +99,24 @@ const HANDLES: u64 = 1;
 const WAITS: u64 = 2;
 const RESTS: u64 = 3;
 
-/// What a clerk is to do.
-pub(super) enum Clerk {
-    /// Take the next request.
-    GoOn,
-    /// Handle this one, and leave: the others are back.
+impl Seat {
+    fn has_handled_any(&self) -> bool {
+        self.turn.load(Relaxed) > DOES
+    }
+}
+
+/// What a thread is to do next.
+pub(super) enum Turn {
+    /// Read a request.
+    Read,
+    /// Handle one that was set aside.
     Handle(Job),
+    /// End: it is not counted any more.
+    Leave,
 }
 
 impl Pool {
-    /// Starts threads, and more for what was left to be done.
+    /// Starts threads; what was left to be done they do first.
     pub(super) fn start(
         engine: Engine,
         threads: usize,
@@ -115,28 +124,39 @@ impl Pool {
         left: Vec<Job>,
     ) -> io::Result<Arc<Self>> {
         let threads = threads.clamp(1, MAX_THREADS);
+        let inner = Inner {
+            deferred: left.into(),
+            ..Inner::default()
+        };
         let pool = Arc::new(Self {
             engine: Arc::new(engine),
             threads,
             max_threads: max_threads.clamp(threads, MAX_THREADS),
-            inner: Mutex::default(),
+            detour: AtomicBool::new(!inner.deferred.is_empty()),
+            inner: Mutex::new(inner),
             called: Condvar::new(),
+            clerk_called: Condvar::new(),
             woken: Condvar::new(),
             has_ended: Condvar::new(),
             watch_rests: AtomicBool::new(false),
-            surplus: AtomicBool::new(false),
-            deferred: AtomicUsize::new(0),
         });
-        let watched = Arc::clone(&pool);
-        let watch = thread::Builder::new().name("fuse-watch".to_owned());
-        watch.stack_size(STACK).spawn(move || watched.watch())?;
-        let mut left = left.into_iter();
-        for _ in 0..threads {
-            pool.spawn(left.next())?;
+        let thread = |name: &str| {
+            thread::Builder::new()
+                .name(name.to_owned())
+                .stack_size(STACK)
+        };
+        // When it is needed, a thread may be what cannot be had.
+        let clerk = Arc::clone(&pool);
+        thread("fuse-clerk").spawn(move || worker::run_clerk(&clerk))?;
+        pool.spawn()?;
+        for _ in 1..threads {
+            if let Err(error) = pool.spawn() {
+                tracing::warn!(%error, "not all threads can be had yet");
+                break;
+            }
         }
-        for job in left {
-            pool.spawn(Some(job))?;
-        }
+        let watch = Watch::new(Arc::clone(&pool));
+        thread("fuse-watch").spawn(move || watch.run())?;
         Ok(pool)
     }
 
@@ -144,21 +164,24 @@ impl Pool {
         &self.engine
     }
 
-    fn spawn(self: &Arc<Self>, first: Option<Job>) -> io::Result<()> {
+    fn spawn(self: &Arc<Self>) -> io::Result<()> {
+        if let Some(faults) = &self.engine.faults {
+            faults.at_thread()?;
+        }
         let seat = Arc::new(Seat::default());
         let number = {
             let mut inner = self.inner.lock();
             inner.seats.push(Arc::clone(&seat));
             inner.readers += 1;
             inner.started += 1;
-            self.note_surplus(&inner);
+            self.note(&inner);
             inner.started
         };
         let (pool, thread_seat) = (Arc::clone(self), Arc::clone(&seat));
         let builder = thread::Builder::new().name(format!("fuse-{number}"));
         let spawned = builder
             .stack_size(STACK)
-            .spawn(move || worker::run(&pool, &thread_seat, first));
+            .spawn(move || worker::run(&pool, &thread_seat));
         match spawned {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -168,13 +191,24 @@ impl Pool {
         }
     }
 
-    fn note_surplus(&self, inner: &Inner) {
-        self.surplus.store(inner.readers > self.threads, Relaxed);
+    /// After each change. Who does not see it at once was counted among the
+    /// readers all along; so the clerk does not read.
+    fn note(&self, inner: &Inner) {
+        let detour = inner.readers > self.threads
+            || inner.clerk_reads
+            || inner.is_over
+            || !inner.deferred.is_empty();
+        self.detour.store(detour, Relaxed);
     }
 
     /// The thread begins to handle a request.
     pub(super) fn begin(&self, seat: &Seat) {
         seat.turn.store(seat.turn.load(Relaxed) | HANDLES, SeqCst);
+        self.wake_watch();
+    }
+
+    /// There is something to look at.
+    pub(super) fn wake_watch(&self) {
         if self.watch_rests.load(SeqCst) {
             let _inner = self.inner.lock();
             self.watch_rests.store(false, SeqCst);
@@ -182,36 +216,56 @@ impl Pool {
         }
     }
 
-    /// The thread handled it. Perhaps it rests now, and says so before; `false`
-    /// if it is to end.
-    pub(super) fn finish(&self, seat: &Seat, rest: &mut dyn FnMut()) -> bool {
+    /// The thread handled it.
+    pub(super) fn finish(&self, seat: &Seat) {
         let next = (seat.turn.load(Relaxed) | DOES) + 1;
-        let waited = seat.turn.swap(next, AcqRel) & DOES == WAITS;
-        if !waited && !self.surplus.load(Relaxed) {
-            return true;
+        if seat.turn.swap(next, AcqRel) & DOES == WAITS {
+            let mut inner = self.inner.lock();
+            inner.readers += 1;
+            self.note(&inner);
+        }
+    }
+
+    /// What the thread does next. Perhaps it rests before, and says so.
+    pub(super) fn turn(&self, seat: &Seat, rest: &mut dyn FnMut()) -> Turn {
+        if !self.detour.load(Relaxed) {
+            return Turn::Read;
         }
         let mut inner = self.inner.lock();
-        inner.readers += usize::from(waited);
-        let is_needed = inner.readers <= self.threads || !inner.deferred.is_empty();
-        if !is_needed {
-            rest();
-            if !self.rest(&mut inner, seat) {
+        // Who was called, or started, is not one too many.
+        let mut is_called = !seat.has_handled_any();
+        loop {
+            if inner.is_over {
                 self.remove(&mut inner, seat);
-                return false;
+                return Turn::Leave;
+            }
+            if let Some(job) = inner.deferred.pop_front() {
+                self.note(&inner);
+                return Turn::Handle(job);
+            }
+            if !inner.clerk_reads && (is_called || inner.readers <= self.threads) {
+                self.note(&inner);
+                return Turn::Read;
+            }
+            rest();
+            is_called = self.rest(&mut inner, seat);
+            if !is_called {
+                self.remove(&mut inner, seat);
+                return Turn::Leave;
             }
         }
-        self.note_surplus(&inner);
-        true
     }
 
     /// Waits to be called; `false` if nobody does.
     fn rest(&self, inner: &mut MutexGuard<'_, Inner>, seat: &Seat) -> bool {
         inner.readers -= 1;
-        self.note_surplus(inner);
+        self.note(inner);
         inner.resting += 1;
         seat.turn.fetch_or(RESTS, AcqRel);
-        while inner.calls == 0 && inner.ended.is_none() {
-            if self.called.wait_for(inner, PATIENCE).timed_out() && inner.calls == 0 {
+        while inner.calls == 0 && !inner.is_over {
+            let has_waited = self.called.wait_for(inner, PATIENCE).timed_out();
+            // The clerk is to be relieved by somebody.
+            if has_waited && inner.calls == 0 && !inner.clerk_reads {
                 break;
             }
         }
@@ -224,6 +278,17 @@ impl Pool {
         is_called
     }
 
+    /// Calls so many of those who rest, if there are; answers how many.
+    fn call(&self, inner: &mut Inner, wanted: usize) -> usize {
+        let called = wanted.min(inner.resting - inner.calls);
+        inner.calls += called;
+        inner.readers += called;
+        for _ in 0..called {
+            self.called.notify_one();
+        }
+        called
+    }
+
     /// The thread ends.
     pub(super) fn leave(&self, seat: &Seat) {
         self.remove(&mut self.inner.lock(), seat);
@@ -232,192 +297,82 @@ impl Pool {
     fn remove(&self, inner: &mut Inner, seat: &Seat) {
         inner.seats.retain(|other| !std::ptr::eq(&**other, seat));
         inner.readers = inner.readers.saturating_sub(1);
-        self.note_surplus(inner);
+        self.note(inner);
         self.has_ended.notify_all();
     }
 
     /// The connection ended, or cannot be read.
     pub(super) fn end(&self, end: Result<End, ServeError>) {
         let mut inner = self.inner.lock();
-        if inner.ended.is_none() {
-            inner.ended = Some(end);
+        if !inner.is_over {
+            inner.is_over = true;
+            inner.end = Some(end);
         }
         inner.deferred.clear();
-        self.deferred.store(0, Relaxed);
+        self.note(&inner);
         self.called.notify_all();
+        self.clerk_called.notify_all();
         self.woken.notify_all();
         self.has_ended.notify_all();
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.inner.lock().ended.is_some()
+        self.inner.lock().is_over
     }
 
     /// Waits for the end of the connection, and of all threads but those that
     /// still wait for the store.
     pub(super) fn wait(&self) -> Result<End, ServeError> {
         let mut inner = self.inner.lock();
-        while inner.ended.is_none() || inner.readers + inner.resting > 0 {
+        while !inner.is_over || inner.readers + inner.resting > 0 {
             self.has_ended.wait(&mut inner);
         }
-        inner.ended.take().unwrap_or(Err(ServeError::Ended))
+        inner.end.take().unwrap_or(Err(ServeError::Ended))
     }
 
-    /// Something that was set aside.
-    pub(super) fn deferred(&self) -> Option<Job> {
-        if self.deferred.load(Relaxed) == 0 {
-            return None;
-        }
-        let mut inner = self.inner.lock();
-        let job = inner.deferred.pop_front();
-        self.deferred.store(inner.deferred.len(), Relaxed);
-        job
+    /// Everybody waits: the clerk reads.
+    fn call_clerk(&self, inner: &mut Inner) {
+        inner.clerk_reads = true;
+        self.note(inner);
+        self.clerk_called.notify_one();
     }
 
-    /// A desk for the clerk's next request, if there is to be one.
+    /// A desk for the clerk's next request, once there is to be one; `None` at
+    /// the end.
     pub(super) fn desk_for_clerk(&self) -> Option<Desk> {
         loop {
-            let mut inner = self.inner.lock();
-            if inner.ended.is_some() || inner.readers > 0 {
-                inner.has_clerk = false;
-                return None;
-            }
-            drop(inner);
+            self.wait_for_clerks_turn()?;
             match self.engine.desks.take() {
                 Some(desk) => return Some(desk),
-                None => thread::sleep(LOOK_AGAIN),
+                None => thread::sleep(DESK_AGAIN),
             }
         }
     }
 
-    /// Sets a request aside, unless somebody is back who can handle it: he
-    /// would not look for it.
-    pub(super) fn defer(&self, job: Job) -> Clerk {
+    fn wait_for_clerks_turn(&self) -> Option<()> {
         let mut inner = self.inner.lock();
-        if inner.readers > 0 {
-            inner.has_clerk = false;
-            return Clerk::Handle(job);
-        }
-        inner.deferred.push_back(job);
-        self.deferred.store(inner.deferred.len(), Relaxed);
-        Clerk::GoOn
-    }
-
-    fn watch(self: Arc<Self>) {
-        let mut boost = 0;
-        let mut quiet = 0;
-        for tick in 1_u32.. {
-            if !self.tick(quiet >= QUIET_TICKS) {
-                return;
+        loop {
+            if inner.is_over {
+                return None;
             }
-            if let Some(faults) = &self.engine.faults
-                && faults.is_hanging()
-            {
-                continue;
+            if inner.clerk_reads && inner.resting == 0 {
+                return Some(());
             }
-            if quiet >= QUIET_TICKS || tick.is_multiple_of(LOOK_AGAIN_TICKS) {
-                self.engine.interrupts.look_again(&self.engine);
+            if inner.clerk_reads {
+                inner.clerk_reads = false;
+                self.call(&mut inner, self.threads);
+                self.note(&inner);
             }
-            quiet = match self.look(&mut boost) {
-                true => 0,
-                false => quiet.saturating_add(1),
-            };
+            self.clerk_called.wait(&mut inner);
         }
     }
 
-    /// Waits for the next tick or, if it is quiet, until somebody handles
-    /// something; `false` if the connection ended.
-    fn tick(&self, is_quiet: bool) -> bool {
+    /// Sets a request aside, for the next who is back.
+    pub(super) fn defer(&self, job: Job) {
         let mut inner = self.inner.lock();
-        if inner.ended.is_some() {
-            return false;
-        }
-        if !is_quiet {
-            self.woken.wait_for(&mut inner, TICK);
-            return inner.ended.is_none();
-        }
-        self.watch_rests.store(true, SeqCst);
-        // Somebody may have begun before he could see that.
-        let handles = |seat: &Arc<Seat>| seat.turn.load(SeqCst) & DOES == HANDLES;
-        if !inner.seats.iter().any(handles) {
-            if self.engine.interrupts.are_some() {
-                self.woken.wait_for(&mut inner, LOOK_AGAIN);
-            } else {
-                self.woken.wait(&mut inner);
-            }
-        }
-        self.watch_rests.store(false, SeqCst);
-        inner.ended.is_none()
-    }
-
-    /// Looks for threads that wait, and sees to it that others read. Answers
-    /// whether anybody handles anything.
-    fn look(self: &Arc<Self>, boost: &mut usize) -> bool {
-        let mut inner = self.inner.lock();
-        let mut reading = 0;
-        let mut waiting = 0;
-        let mut busy = false;
-        for seat in &inner.seats {
-            let turn = seat.turn.load(Acquire);
-            match turn & DOES {
-                READS => reading += 1,
-                HANDLES => {
-                    let is_same = seat.seen.swap(turn, Relaxed) == turn;
-                    let waits = turn & !DOES | WAITS;
-                    if is_same && (seat.turn.compare_exchange(turn, waits, AcqRel, Relaxed)).is_ok()
-                    {
-                        waiting += 1;
-                    } else {
-                        busy = true;
-                    }
-                }
-                _ => {}
-            }
-        }
-        inner.readers = inner.readers.saturating_sub(waiting);
-        if reading > 0 {
-            *boost = 0;
-        } else if waiting > 0 && inner.readers == 0 {
-            // It may be long until somebody gets to what needs not wait.
-            *boost = (2 * *boost).clamp(self.threads, MAX_BOOST);
-        }
-        let missing = (self.threads + *boost).saturating_sub(inner.readers);
-        let called = missing.min(inner.resting - inner.calls);
-        inner.calls += called;
-        inner.readers += called;
-        for _ in 0..called {
-            self.called.notify_one();
-        }
-        let room = self.max_threads.saturating_sub(inner.seats.len());
-        let more = (missing - called).min(room);
-        let needs_clerk = inner.readers + more == 0 && !inner.has_clerk && inner.ended.is_none();
-        inner.has_clerk |= needs_clerk;
-        drop(inner);
-        for _ in 0..more {
-            if let Err(error) = self.spawn(None) {
-                tracing::warn!(%error, "no more threads can be had");
-                break;
-            }
-        }
-        if needs_clerk {
-            self.start_clerk();
-        }
-        busy
-    }
-
-    fn start_clerk(self: &Arc<Self>) {
-        tracing::warn!(
-            threads = self.max_threads,
-            "every thread waits for the store: requests are set aside until one is back"
-        );
-        let pool = Arc::clone(self);
-        let clerk = thread::Builder::new().name("fuse-clerk".to_owned());
-        let started = clerk
-            .stack_size(STACK)
-            .spawn(move || worker::run_clerk(&pool));
-        if let Err(error) = started {
-            tracing::warn!(%error, "nobody reads requests until a thread is back");
-            self.inner.lock().has_clerk = false;
+        if !inner.is_over {
+            inner.deferred.push_back(job);
+            self.note(&inner);
         }
     }
 }

@@ -1,4 +1,4 @@
-use std::{io, os::fd::AsFd, sync::Arc};
+use std::{io, os::fd::AsFd};
 
 use fuse_backend_rs::abi::fuse_abi::Opcode;
 use rustix::{
@@ -9,7 +9,7 @@ use rustix::{
 use super::{
     End, ServeError,
     engine::{Buffer, Engine},
-    pool::{Clerk, Pool, Seat},
+    pool::{Pool, Seat, Turn},
 };
 use crate::{fuse::wire::Header, state::desk::Desk};
 
@@ -20,47 +20,38 @@ pub(super) struct Job {
 }
 
 /// One thread that serves: until the connection ends or it is one too many.
-pub(super) fn run(pool: &Pool, seat: &Seat, first: Option<Job>) {
+pub(super) fn run(pool: &Pool, seat: &Seat) {
     let engine = pool.engine();
     let mut buffer = Buffer::default();
-    let mut mine = None;
-    if let Some(Job { mut desk, header }) = first {
-        pool.begin(seat);
-        engine.handle(&mut desk, &header, &mut buffer);
-        mine = Some(desk);
-        if !pool.finish(seat, &mut || buffer = Buffer::default()) {
-            return;
-        }
-    }
-    let Some(mut desk) = mine.or_else(|| engine.desks.take()) else {
-        tracing::error!("there are no desks left");
-        return pool.leave(seat);
-    };
+    let mut own = None;
     loop {
-        if let Some(mut job) = pool.deferred() {
-            pool.begin(seat);
-            engine.handle(&mut job.desk, &job.header, &mut buffer);
-        } else {
-            match next(engine, &mut desk) {
-                Ok(None) => continue,
-                Ok(Some(header)) => {
-                    pool.begin(seat);
-                    engine.handle(&mut desk, &header, &mut buffer);
-                }
-                Err(end) => {
-                    drop(desk);
-                    pool.end(end);
-                    return pool.leave(seat);
-                }
-            }
-        }
         let mut rest = || {
-            desk.read();
+            own = None;
             buffer = Buffer::default();
         };
-        if !pool.finish(seat, &mut rest) {
-            return;
-        }
+        let (desk, header) = match pool.turn(seat, &mut rest) {
+            // The desk of before is free: its request was answered.
+            Turn::Handle(Job { desk, header }) => (own.insert(desk), header),
+            Turn::Read => {
+                own = own.or_else(|| engine.desks.take());
+                let Some(desk) = &mut own else {
+                    tracing::error!("there are no desks left");
+                    return pool.leave(seat);
+                };
+                match next(engine, desk) {
+                    Ok(header) => (desk, header),
+                    Err(end) => {
+                        drop(own);
+                        pool.end(end);
+                        return pool.leave(seat);
+                    }
+                }
+            }
+            Turn::Leave => return,
+        };
+        pool.begin(seat);
+        engine.handle(desk, &header, &mut buffer);
+        pool.finish(seat);
     }
 }
 
@@ -72,42 +63,38 @@ pub(super) fn run_clerk(pool: &Pool) {
     let mut buffer = Buffer::default();
     while let Some(mut desk) = pool.desk_for_clerk() {
         match next(engine, &mut desk) {
-            Ok(None) => {}
-            Ok(Some(header)) if header.is(Opcode::Interrupt) || !header.wants_reply() => {
+            Ok(header) if header.is(Opcode::Interrupt) || !header.wants_reply() => {
                 engine.handle(&mut desk, &header, &mut buffer);
             }
-            Ok(Some(header)) => match pool.defer(Job { desk, header }) {
-                Clerk::GoOn => {}
-                Clerk::Handle(Job { mut desk, header }) => {
-                    engine.handle(&mut desk, &header, &mut buffer);
-                    return;
-                }
-            },
+            Ok(header) => pool.defer(Job { desk, header }),
             Err(end) => {
                 drop(desk);
-                pool.end(end);
-                return;
+                return pool.end(end);
             }
         }
+        pool.wake_watch();
     }
 }
 
-/// Waits for a request; `None` if there was one that went away.
-fn next(engine: &Arc<Engine>, desk: &mut Desk) -> Result<Option<Header>, Result<End, ServeError>> {
-    match rustix::io::read(&engine.fd, desk.read()) {
-        Ok(_) => Ok(engine.take(desk)),
-        // A signal; or the request was taken back before it was read.
-        Err(Errno::INTR | Errno::NOENT) => Ok(None),
-        Err(Errno::AGAIN) => match wait(engine) {
-            Ok(()) => Ok(None),
-            Err(error) => Err(Err(error.into())),
-        },
-        Err(Errno::NODEV) => Err(Ok(End::Unmounted)),
-        Err(Errno::CONNABORTED) => Err(Ok(End::Aborted)),
-        Err(errno) => {
-            let error = ServeError::Read(errno.into());
-            tracing::error!(%error, "a thread that serves ends");
-            Err(Err(error))
+/// Waits for a request.
+fn next(engine: &Engine, desk: &mut Desk) -> Result<Header, Result<End, ServeError>> {
+    loop {
+        match rustix::io::read(&engine.fd, desk.read()) {
+            Ok(_) => {
+                if let Some(header) = engine.take(desk) {
+                    return Ok(header);
+                }
+            }
+            // A signal; or the request was taken back before it was read.
+            Err(Errno::INTR | Errno::NOENT) => {}
+            Err(Errno::AGAIN) => wait(engine).map_err(|error| Err(error.into()))?,
+            Err(Errno::NODEV) => return Err(Ok(End::Unmounted)),
+            Err(Errno::CONNABORTED) => return Err(Ok(End::Aborted)),
+            Err(errno) => {
+                let error = ServeError::Read(errno.into());
+                tracing::error!(%error, "a thread that serves ends");
+                return Err(Err(error));
+            }
         }
     }
 }
