@@ -63,7 +63,6 @@ pub(super) fn wanted(readdirplus: Readdirplus) -> FsOptions {
 /// What the kernel can do, as its INIT says.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Offer {
-    minor: u32,
     flags: u64,
 }
 
@@ -77,14 +76,8 @@ pub(super) const RESEND: u64 = FsOptions::INIT_EXT.bits() | 1 << 39;
 impl Offer {
     pub(super) fn parse(request: &[u8]) -> Self {
         Self {
-            minor: wire::init_minor(request).unwrap_or_default(),
             flags: wire::init_flags(request).unwrap_or_default(),
         }
-    }
-
-    /// The kernel's version of the protocol.
-    pub(super) fn minor(&self) -> u32 {
-        self.minor
     }
 
     pub(super) fn passthrough(&self) -> bool {

@@ -179,10 +179,12 @@ pub fn serve(
     let engine = Engine::new(fd, adapter, desks, options);
     let left = match engine.state.decided() {
         Some(decided) => {
-            engine.go_on(decided)?;
-            resume::resume(&engine, left, decided.has_resend && !options.no_resend)
+            let data_path = engine.open_as(decided)?;
+            let resend = decided.has_resend && !options.no_resend;
+            let left = resume::resume(&engine, left, resend);
+            engine.announce(data_path);
+            left
         }
-        // Its answer may not have been written: it was INIT.
         None => resume::resume(&engine, left, false),
     };
     let pool = Pool::start(engine, options.threads, options.max_threads, left)?;

@@ -64,11 +64,6 @@ impl ReadIn {
     }
 }
 
-/// The minor version of the protocol that INIT offers.
-pub(super) fn init_minor(request: &[u8]) -> Option<u32> {
-    u32_at(request, IN_HEADER + 4)
-}
-
 /// The flags that INIT offers.
 pub(super) fn init_flags(request: &[u8]) -> Option<u64> {
     // major u32, minor u32, max_readahead u32, flags u32, flags2 u32, …

@@ -15,8 +15,7 @@ pub(crate) struct Header {
     decided: AtomicU32,
     data_path: AtomicU32,
     abilities: AtomicU32,
-    minor: AtomicU32,
-    _reserved: [AtomicU32; 7],
+    _reserved: [AtomicU32; 8],
     /// From byte 64 on.
     pub(crate) counters: CounterCells,
 }
@@ -33,8 +32,6 @@ pub(crate) struct Decided {
     pub(crate) has_resend: bool,
     pub(crate) unasked_files: bool,
     pub(crate) unasked_directories: bool,
-    /// The kernel's version of the protocol.
-    pub(crate) minor: u32,
 }
 
 const CACHED: u32 = 1;
@@ -85,7 +82,6 @@ impl Header {
             has_resend: has(HAS_RESEND),
             unasked_files: has(UNASKED_FILES),
             unasked_directories: has(UNASKED_DIRECTORIES),
-            minor: self.minor.load(Relaxed),
         })
     }
 
@@ -100,7 +96,6 @@ impl Header {
         };
         self.data_path.store(data_path, Relaxed);
         self.abilities.store(abilities, Relaxed);
-        self.minor.store(decided.minor, Relaxed);
         self.decided.store(1, ordering);
     }
 }

@@ -282,24 +282,17 @@ impl Engine {
         Ok(OUT_HEADER)
     }
 
-    /// INIT: decides how contents are read. The connection is set up once the
-    /// kernel has taken the answer: only then may its read-ahead be set.
+    /// INIT: decides how contents are read, unless a process did that whose
+    /// answer the kernel may have. The connection is set up once the kernel has
+    /// taken the answer: only then may its read-ahead be set.
     fn init(&self, header: &Header, request: &mut [u8], reply: &mut [u8]) -> io::Result<()> {
         let offer = Offer::parse(request);
-        let data_path = self.wanted.decide(&offer, self.backing.is_some());
-        let passthrough = data_path == DataPath::Passthrough;
-        let decided = Decided {
-            passthrough,
-            has_resend: offer.resend(),
-            unasked_files: !passthrough && offer.unasked_files(),
-            unasked_directories: offer.unasked_directories(),
-            minor: offer.minor(),
-        };
+        let decided = self.state.decided().unwrap_or_else(|| self.choose(&offer));
         let Some(len) = self.encode(request, reply)? else {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let flags = if decided.has_resend { RESEND } else { 0 };
-        let (more, depth) = match passthrough {
+        let (more, depth) = match decided.passthrough {
             true => (PASSTHROUGH, MAX_STACK_DEPTH),
             false => (0, 0),
         };
@@ -311,14 +304,19 @@ impl Engine {
         Ok(())
     }
 
-    /// Serves as another process decided it.
-    pub(super) fn go_on(&self, decided: Decided) -> io::Result<()> {
-        let data_path = self.open_as(decided)?;
-        self.announce(data_path);
-        Ok(())
+    fn choose(&self, offer: &Offer) -> Decided {
+        let data_path = self.wanted.decide(offer, self.backing.is_some());
+        let passthrough = data_path == DataPath::Passthrough;
+        Decided {
+            passthrough,
+            has_resend: offer.resend(),
+            unasked_files: !passthrough && offer.unasked_files(),
+            unasked_directories: offer.unasked_directories(),
+        }
     }
 
-    fn open_as(&self, decided: Decided) -> io::Result<DataPath> {
+    /// Opens are answered as was decided, perhaps by another process.
+    pub(super) fn open_as(&self, decided: Decided) -> io::Result<DataPath> {
         let backing: Option<Arc<dyn Backing>> = match (decided.passthrough, &self.backing) {
             (false, _) => None,
             (true, Some(backing)) => Some(Arc::clone(backing)),
@@ -335,7 +333,8 @@ impl Engine {
         })
     }
 
-    fn announce(&self, data_path: DataPath) {
+    /// The connection is set up.
+    pub(super) fn announce(&self, data_path: DataPath) {
         tracing::debug!(%data_path, "the connection is set up");
         *self.decided.lock() = Some(data_path);
         self.got_decided.notify_all();

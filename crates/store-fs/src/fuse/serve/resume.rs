@@ -3,14 +3,15 @@
 //! | it had | what becomes of it |
 //! |---|---|
 //! | not been given a request | nothing |
+//! | INIT | it is answered once more from its desk, before all else: without an answer nothing works, and one that the kernel has already is not taken |
 //! | FORGET | nobody asks it again: what was not begun is done now |
 //! | RELEASE, begun | it is only answered, when it comes again |
-//! | anything else | the kernel asks it again (FUSE_NOTIFY_RESEND) or, before Linux 6.9, it is done again from its desk; an answer that the kernel has already is not taken |
+//! | anything else | the kernel asks it again (FUSE_NOTIFY_RESEND) or, before Linux 6.9, it is done again from its desk |
 
 use fuse_backend_rs::abi::fuse_abi::Opcode;
 
 use super::{
-    engine::{Engine, write_all},
+    engine::{Buffer, Engine, write_all},
     worker::Job,
 };
 use crate::{
@@ -26,7 +27,9 @@ pub(super) fn resume(engine: &Engine, left: Vec<Desk>, resend: bool) -> Vec<Job>
             (Some(1..), Some(header)) => header,
             _ => continue,
         };
-        if header.is(Opcode::Forget) || header.is(Opcode::BatchForget) {
+        if header.is(Opcode::Init) {
+            engine.handle(&mut desk, &header, &mut Buffer::default());
+        } else if header.is(Opcode::Forget) || header.is(Opcode::BatchForget) {
             engine.forget(&mut desk, &header);
         } else if header.is(Opcode::Release) && desk.has_begun() {
             if resend {
