@@ -37,13 +37,19 @@ pub trait Backing: fmt::Debug + Send + Sync {
     fn register(&self, file: &File) -> io::Result<u32>;
 
     /// Takes that back. Who has the file open keeps it.
-    fn unregister(&self, id: u32);
+    ///
+    /// # Errors
+    /// If the kernel cannot be told. The next process tries it again.
+    fn unregister(&self, id: u32) -> io::Result<()>;
 }
 
 /// See [the module](self).
 pub(super) struct OpenFiles {
     records: Records,
     shards: [Mutex<Shard>; SHARDS],
+    /// Slots of files that are no longer open, whose backing file another
+    /// process did not take back.
+    unused: Mutex<Vec<usize>>,
 }
 
 const SHARDS: usize = 16;
@@ -68,14 +74,13 @@ pub(super) struct Opened {
 }
 
 impl OpenFiles {
-    /// Goes on with what is in the state; answers what backed files that are no
-    /// longer open, too.
-    pub(super) fn new(state: &Arc<State>) -> Result<(Self, Vec<u32>), StateError> {
+    /// Goes on with what is in the state.
+    pub(super) fn new(state: &Arc<State>) -> Result<Self, StateError> {
         let mut files = Self {
             records: Records::new(state)?,
             shards: Default::default(),
+            unused: Mutex::default(),
         };
-        let mut unused = Vec::new();
         let slots = files.records.slots()?;
         for slot in &slots {
             let shard = files.shards[slot % SHARDS].get_mut();
@@ -87,12 +92,11 @@ impl OpenFiles {
             let Some(file) = record.file()? else {
                 continue;
             };
+            used.insert(slot);
             if record.count() == 0 {
-                unused.extend(record.backing());
-                record.clear();
+                files.unused.get_mut().push(slot);
                 continue;
             }
-            used.insert(slot);
             let shard = files.shards[slot % SHARDS].get_mut();
             let is_alone = shard.entries.insert(file, slot).is_none();
             if !is_alone || number(&file) != slot % SHARDS {
@@ -106,7 +110,7 @@ impl OpenFiles {
             let free = (0..shard.used).map(|n| n * SHARDS + number);
             shard.free = free.filter(|slot| !used.contains(slot)).collect();
         }
-        Ok((files, unused))
+        Ok(files)
     }
 
     /// Opens a file once more. `find` is asked for what backs it, unless that
@@ -137,7 +141,7 @@ impl OpenFiles {
         if let Some(id) = id
             && !matches!(opened, Ok(Opened { backing: Some(used), .. }) if used == id)
         {
-            backing.unregister(id);
+            unregister(backing, id);
         }
         opened
     }
@@ -186,18 +190,39 @@ impl OpenFiles {
             shard.entries.remove(&file);
         }
         drop(shard);
-        // It may wait. If this process dies before the record is cleared, the
-        // next takes the number back once more, which does no harm.
-        if let Some(id) = record.backing() {
-            backing.unregister(id);
+        self.take_back(slot, backing);
+    }
+
+    /// Takes back what another process did not.
+    pub(super) fn take_back_unused(&self, backing: &dyn Backing) {
+        for slot in std::mem::take(&mut *self.unused.lock()) {
+            self.take_back(slot, backing);
         }
-        record.clear();
-        self.shards[slot % SHARDS].lock().free.push(slot);
+    }
+
+    /// Of a file that is no longer open. It may wait. If this process dies
+    /// before the record is cleared, or the kernel cannot be told, the next
+    /// takes the number back once more, which does no harm.
+    fn take_back(&self, slot: usize, backing: &dyn Backing) {
+        let record = self.records.get(slot);
+        if (record.backing()).is_none_or(|id| unregister(backing, id)) {
+            record.clear();
+            self.shards[slot % SHARDS].lock().free.push(slot);
+        }
     }
 
     fn shard(&self, file: &FileId) -> &Mutex<Shard> {
         &self.shards[number(file)]
     }
+}
+
+/// Whether it could be done.
+fn unregister(backing: &dyn Backing, id: u32) -> bool {
+    let done = backing.unregister(id);
+    if let Err(error) = &done {
+        tracing::debug!(id, %error, "a backing file stays open");
+    }
+    done.is_ok()
 }
 
 /// Of the shard; the same in every process.

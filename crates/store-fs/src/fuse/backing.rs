@@ -40,12 +40,12 @@ impl Backing for BackingFiles {
         Ok(unsafe { ioctl(&self.device, BackingOpen(map)) }?)
     }
 
-    fn unregister(&self, id: u32) {
+    fn unregister(&self, id: u32) -> io::Result<()> {
         // SAFETY: the ioctl reads a number during the call.
         match unsafe { ioctl(&self.device, BackingClose(id)) } {
             // The connection is gone, and with it what it knew.
-            Ok(()) | Err(Errno::PERM | Errno::NOENT) => {}
-            Err(error) => tracing::warn!(id, %error, "a backing file stays open"),
+            Ok(()) | Err(Errno::PERM | Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -127,7 +127,11 @@ impl Supervisor {
                 let result = self.register(fds);
                 worker.tell(&Order::Registered { question, result }, &[]);
             }
-            Report::Unregister(id) => self.backing.unregister(id),
+            Report::Unregister(id) => {
+                if let Err(error) = self.backing.unregister(id) {
+                    tracing::warn!(id, %error, "a backing file stays open");
+                }
+            }
             Report::Removed(number) => self.on_forgotten(number),
             Report::Ended { aborted } => worker.ended = Some(aborted),
             Report::Failed(message) => worker.failure = Some(message),

@@ -56,16 +56,19 @@ impl Backing for Brokered {
                     return result.map_err(io::Error::from_raw_os_error);
                 }
                 // Of a question that was given up: nobody will use the file.
-                Ok((_, Ok(id))) => self.unregister(id),
+                Ok((_, Ok(id))) => {
+                    if let Err(error) = self.unregister(id) {
+                        tracing::debug!(id, %error, "a backing file stays open");
+                    }
+                }
                 Ok((_, Err(_))) => {}
                 Err(_) => return Err(io::ErrorKind::TimedOut.into()),
             }
         }
     }
 
-    fn unregister(&self, id: u32) {
-        if let Err(error) = self.link.send(&Report::Unregister(id), &[], true) {
-            tracing::debug!(id, %error, "a backing file stays open");
-        }
+    fn unregister(&self, id: u32) -> io::Result<()> {
+        self.link.send(&Report::Unregister(id), &[], true)?;
+        Ok(())
     }
 }

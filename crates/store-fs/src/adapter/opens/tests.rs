@@ -13,6 +13,8 @@ struct Numbers {
     known: Mutex<HashSet<u32>>,
     last: Mutex<u32>,
     refuse: AtomicBool,
+    /// The kernel cannot be told.
+    is_mute: AtomicBool,
 }
 
 impl Backing for Numbers {
@@ -26,8 +28,12 @@ impl Backing for Numbers {
         Ok(*last)
     }
 
-    fn unregister(&self, id: u32) {
+    fn unregister(&self, id: u32) -> io::Result<()> {
+        if self.is_mute.load(Relaxed) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         assert!(self.known.lock().remove(&id), "{id} is not known");
+        Ok(())
     }
 }
 
@@ -36,7 +42,7 @@ fn state() -> Arc<State> {
 }
 
 fn files() -> OpenFiles {
-    OpenFiles::new(&state()).expect("it is new").0
+    OpenFiles::new(&state()).expect("it is new")
 }
 
 fn id(content: &str, executable: bool) -> FileId {
@@ -128,7 +134,7 @@ fn threads_agree() {
 #[test]
 fn what_is_open_is_open_for_the_next_process() {
     let (state, numbers) = (state(), Numbers::default());
-    let files = OpenFiles::new(&state).expect("it is new").0;
+    let files = OpenFiles::new(&state).expect("it is new");
     let a = files
         .open(id("a", false), &numbers, some_file)
         .expect("opened");
@@ -141,8 +147,8 @@ fn what_is_open_is_open_for_the_next_process() {
     files.release(x.handle, &numbers);
     drop(files);
 
-    let (files, unused) = OpenFiles::new(&state).expect("it is sound");
-    assert!(unused.is_empty());
+    let files = OpenFiles::new(&state).expect("it is sound");
+    assert!(files.unused.lock().is_empty());
     let never = || -> Result<Option<Arc<File>>, FsError> { unreachable!("it is known") };
     assert_eq!(
         files.open(id("a", false), &numbers, never).expect("opened"),
@@ -167,10 +173,10 @@ fn a_death_amid_an_opening_or_closing() {
     let (state, numbers) = (state(), Numbers::default());
     let file = id("a", false);
     for step in 0..=record::STEPS {
-        let files = OpenFiles::new(&state).expect("it is new").0;
+        let files = OpenFiles::new(&state).expect("it is new");
         (files.records.get(number(&file))).fill_until(&file, Some(5), step);
         drop(files);
-        let (files, _) = OpenFiles::new(&state).expect("it is sound");
+        let files = OpenFiles::new(&state).expect("it is sound");
         let is_open = step == record::STEPS;
         let opened = files.open(file, &numbers, || Ok(None)).expect("opened");
         assert_eq!(opened.backing.is_some(), is_open, "after {step} steps");
@@ -181,10 +187,43 @@ fn a_death_amid_an_opening_or_closing() {
         // The last closing, up to where the number is to be taken back.
         files.records.get(number(&file)).close();
         drop(files);
-        let (files, unused) = OpenFiles::new(&state).expect("it is sound");
-        assert_eq!(unused, [5]);
+        let files = OpenFiles::new(&state).expect("it is sound");
+        numbers.known.lock().insert(5);
+        files.take_back_unused(&numbers);
+        assert!(numbers.known.lock().is_empty());
         let opened = files.open(file, &numbers, || Ok(None)).expect("opened");
         assert_eq!(opened.backing, None);
         files.release(opened.handle, &numbers);
     }
+}
+
+#[test]
+fn what_could_not_be_taken_back_is_taken_back_by_the_next() {
+    let (state, numbers) = (state(), Numbers::default());
+    let files = OpenFiles::new(&state).expect("it is new");
+    let file = id("a", false);
+    let opened = files.open(file, &numbers, some_file).expect("opened");
+    numbers.is_mute.store(true, Relaxed);
+    files.release(opened.handle, &numbers);
+    // It is another opening, with a number of its own.
+    let again = files.open(file, &numbers, some_file).expect("opened");
+    assert_ne!(again, opened);
+    for _ in 0..2 {
+        drop(files);
+        let files = OpenFiles::new(&state).expect("it is sound");
+        files.take_back_unused(&numbers);
+        assert_eq!(numbers.known.lock().len(), 2);
+    }
+    numbers.is_mute.store(false, Relaxed);
+    let files = OpenFiles::new(&state).expect("it is sound");
+    files.take_back_unused(&numbers);
+    assert_eq!(numbers.known.lock().len(), 1);
+    assert_eq!(
+        files.open(file, &numbers, || Ok(None)).expect("opened"),
+        again
+    );
+    for _ in 0..2 {
+        files.release(again.handle, &numbers);
+    }
+    assert!(numbers.known.lock().is_empty());
 }
