@@ -1,11 +1,11 @@
 use std::{sync::Arc, time::Duration};
 
-use castore::{Directory, Error, Object, PathComponent};
+use castore::{Digest, Directory, Error, Object, PathComponent};
 
 use super::{
     Attr, Filesystem, Found, FsError, Kind, Lookup, MountPath, NodeId, RootEntry,
     attr::{ROOT_INO, directory_ino, file_ino, symlink_ino, top_symlink_ino},
-    table::{self, InternError, MAX_SIZE, Node, Place, Slot},
+    table::{InternError, MAX_SIZE, Node, Place, Slot},
 };
 
 impl Filesystem {
@@ -105,32 +105,11 @@ impl Filesystem {
             parent: slot,
             ordinal,
         };
-        Ok(match &entry.node {
-            castore::Node::Directory { digest, size } => Node {
-                kind: Kind::Directory,
-                digest: *digest,
-                size: (*size).min(MAX_SIZE),
-                ino: directory_ino(parent.ino, entry.name.as_bytes()),
-                place,
-            },
-            castore::Node::File {
-                digest,
-                size,
-                executable,
-            } => Node {
-                kind: Kind::from(&entry.node),
-                digest: *digest,
-                size: check_size(*size, || self.path(slot))?,
-                ino: file_ino(digest, *executable),
-                place,
-            },
-            castore::Node::Symlink { target } => Node {
-                kind: Kind::Symlink,
-                digest: parent.digest,
-                size: target.len() as u64,
-                ino: symlink_ino(&parent.digest, ordinal),
-                place,
-            },
+        let symlink = || (parent.digest, symlink_ino(&parent.digest, ordinal));
+        let ino = || directory_ino(parent.ino, entry.name.as_bytes());
+        node(&entry.node, place, ino, symlink).map_err(|claimed| FsError::TooLarge {
+            path: self.path(slot),
+            claimed,
         })
     }
 
@@ -167,43 +146,44 @@ fn attr(node: &Node) -> Attr {
 
 /// What stands in the mount's root.
 pub(super) fn top_node(entry: &RootEntry) -> Result<Node, FsError> {
-    let place = Place::Top(entry.key);
-    Ok(match &entry.node {
-        castore::Node::Directory { digest, size } => Node {
-            kind: Kind::Directory,
-            digest: *digest,
-            size: (*size).min(MAX_SIZE),
-            ino: directory_ino(ROOT_INO, entry.name.as_bytes()),
-            place,
-        },
+    let ino = || directory_ino(ROOT_INO, entry.name.as_bytes());
+    let symlink = || (Digest::from_bytes(entry.key.0), top_symlink_ino(&entry.key));
+    let node = node(&entry.node, Place::Top(entry.key), ino, symlink);
+    node.map_err(|claimed| FsError::TooLarge {
+        path: MountPath::top(entry.name.clone()),
+        claimed,
+    })
+}
+
+/// What stands at `place`. A directory's number depends on that; of a symlink
+/// both the digest and the number do. The error is the size of a file that is
+/// larger than files are.
+fn node(
+    node: &castore::Node,
+    place: Place,
+    directory_ino: impl FnOnce() -> u64,
+    symlink: impl FnOnce() -> (Digest, u64),
+) -> Result<Node, u64> {
+    let (digest, size, ino) = match node {
+        castore::Node::Directory { digest, size } => {
+            (*digest, (*size).min(MAX_SIZE), directory_ino())
+        }
+        castore::Node::File { size, .. } if *size > MAX_SIZE => return Err(*size),
         castore::Node::File {
             digest,
             size,
             executable,
-        } => Node {
-            kind: Kind::from(&entry.node),
-            digest: *digest,
-            size: check_size(*size, || super::MountPath::top(entry.name.clone()))?,
-            ino: file_ino(digest, *executable),
-            place,
-        },
-        castore::Node::Symlink { target } => Node {
-            kind: Kind::Symlink,
-            digest: castore::Digest::from_bytes(entry.key.0),
-            size: target.len() as u64,
-            ino: top_symlink_ino(&entry.key),
-            place,
-        },
+        } => (*digest, *size, file_ino(digest, *executable)),
+        castore::Node::Symlink { target } => {
+            let (digest, ino) = symlink();
+            (digest, target.len() as u64, ino)
+        }
+    };
+    Ok(Node {
+        kind: Kind::from(node),
+        digest,
+        size,
+        ino,
+        place,
     })
-}
-
-fn check_size(size: u64, path: impl FnOnce() -> super::MountPath) -> Result<u64, FsError> {
-    if size <= table::MAX_SIZE {
-        Ok(size)
-    } else {
-        Err(FsError::TooLarge {
-            path: path(),
-            claimed: size,
-        })
-    }
 }
