@@ -208,8 +208,8 @@ fn what_could_not_be_taken_back_is_taken_back_by_the_next() {
     // It is another opening, with a number of its own.
     let again = files.open(file, &numbers, some_file).expect("opened");
     assert_ne!(again, opened);
+    drop(files);
     for _ in 0..2 {
-        drop(files);
         let files = OpenFiles::new(&state).expect("it is sound");
         files.take_back_unused(&numbers);
         assert_eq!(numbers.known.lock().len(), 2);
