@@ -195,20 +195,29 @@ impl Mount {
 
     /// The process that serves.
     pub(crate) fn worker(&self) -> Pid {
+        self.child_that(|command| command.ends_with(b"\0worker\0"))
+    }
+
+    /// The process that asks the mount whether it answers.
+    pub(crate) fn asker(&self) -> Pid {
+        self.child_that(|command| command.starts_with(b"@store-mountd\0probe\0"))
+    }
+
+    /// The supervisor's child with such a command line.
+    fn child_that(&self, is_wanted: impl Fn(&[u8]) -> bool) -> Pid {
         let pid = self.pid();
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
             let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-            let is_worker = |child: &&str| {
-                fs::read(format!("/proc/{child}/cmdline"))
-                    .is_ok_and(|command| command.ends_with(b"\0worker\0"))
-            };
-            if let Some(worker) = children.split_whitespace().find(is_worker) {
-                return Pid::from_raw(worker.parse().unwrap());
+            let found = children.split_whitespace().find(|child| {
+                fs::read(format!("/proc/{child}/cmdline")).is_ok_and(|command| is_wanted(&command))
+            });
+            if let Some(child) = found {
+                return Pid::from_raw(child.parse().unwrap());
             }
             thread::sleep(Duration::from_millis(5));
         }
-        panic!("there is no worker");
+        panic!("there is no such child");
     }
 
     /// Waits for the end of the process.

@@ -1,6 +1,12 @@
 //! The supervisor and its workers.
 
-use std::{fs, path::Path, process::Command, thread, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -87,6 +93,24 @@ fn a_worker_that_hangs_is_replaced_and_readers_see_a_pause() {
     mount.wait_for("it hung");
     assert_ne!(mount.worker(), hung);
     assert_same_trees(&place.path("tree"), &mount.path(&name));
+    mount.stop();
+}
+
+#[test]
+fn who_asks_the_mount_is_replaced_and_nothing_is_left_of_it() {
+    let place = Place::new();
+    planted(&place);
+    // It is asked as often as that.
+    let mount = place.mount(&["--hang-timeout", "1"]);
+    let killed = mount.asker();
+    kill(killed, Signal::SIGKILL).unwrap();
+    // A process whose end nobody waited for stays.
+    let end = Instant::now() + Duration::from_secs(30);
+    while Path::new(&format!("/proc/{killed}")).exists() {
+        assert!(Instant::now() < end, "process {killed} is still there");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_ne!(mount.asker(), killed);
     mount.stop();
 }
 
