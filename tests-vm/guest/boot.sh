@@ -6,12 +6,6 @@ on_mount() {
     equals "$(stat -L -c %d "$1")" "$(stat -c %d /nix/store)"
 }
 
-multi_user() { systemctl is-active multi-user.target; }
-no_failed_unit() {
-    failed=$(systemctl --failed --plain --no-legend)
-    echo "$failed"
-    [ -z "$failed" ]
-}
 # Every process but the daemon's runs a program of the mount, with libraries of the mount.
 programs() {
     count=0
@@ -33,12 +27,11 @@ programs() {
     done
     [ $count -gt 5 ] || { echo "only $count programs"; return 1; }
 }
-running() { equals "$(systemctl is-system-running)" running; }
 bus() { busctl --system call org.freedesktop.DBus / org.freedesktop.DBus GetId; }
 shell() { equals "$(readlink -f /proc/$$/exe)" "$(readlink -f /bin/sh)" && on_mount /proc/$$/exe; }
 
 eventually "multi-user is reached" 300 multi_user
-check "/nix/store is of type fuse" contains "$(findmnt -n -o FSTYPE /nix/store)" '^fuse'
+check "/nix/store is of type fuse" is_a_fuse /nix/store
 check "PID 1 is in /nix/store" contains "$(readlink /proc/1/exe)" '^/nix/store/.*/lib/systemd/systemd$'
 check "PID 1 is a file of the mount" on_mount /proc/1/exe
 check "the shell is a file of the mount" shell
@@ -49,7 +42,7 @@ eventually "the system is running" 120 running
 check "the store's unit is active" equals "$(property ActiveState)" active
 if [ -f /vm/kills ]; then
     check "the worker was killed meanwhile" test "$(cat /run/kills)" -ge "$(cat /vm/kills)"
-    note "kills: $(cat /run/kills)"
+    value kills "$(cat /run/kills)"
 fi
 note "status: $(property StatusText)"
 note "$(systemd-analyze time | head -n 1)"

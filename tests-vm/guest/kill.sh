@@ -1,19 +1,15 @@
-# kill.sh SECONDS [COUNT]: kills the worker again and again, with that much time between, and counts
-# in /run/kills. Without COUNT it goes on until it is killed itself.
-interval=$1
-left=${2:--1}
+# kill.sh [COUNT]: kills the worker once a second, so often or until it is killed itself. It counts
+# in /run/kills and tells the console, where the kills of a shutdown are seen too.
+. /vm/worker.sh
+left=${1:--1}
 kills=0
 [ ! -f /run/kills ] || read -r kills </run/kills
 while [ "$left" != 0 ]; do
-    for process in $(cat /sys/fs/cgroup/system.slice/tvix-store-mount.service/cgroup.procs); do
-        read -r stat 2>/dev/null <"/proc/$process/stat" || continue
-        # After the name: state, then parent. The supervisor's parent is 1.
-        set -- ${stat##*) }
-        if [ "$2" != 1 ] && kill -9 "$process"; then
-            kills=$((kills + 1))
-            echo $kills >/run/kills
-        fi
-    done
-    left=$((left - 1))
-    sleep "$interval"
+    if process=$(worker) && kill -9 "$process"; then
+        kills=$((kills + 1))
+        left=$((left - 1))
+        echo $kills >/run/kills
+        echo "kill.sh: worker $process, kill $kills" >/dev/console
+    fi
+    sleep 1
 done

@@ -4,6 +4,7 @@
 
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_PAGER=cat SYSTEMD_COLORS=0
 unit=tvix-store-mount.service
+. /vm/worker.sh
 
 for port in /sys/class/virtio-ports/*; do
     # A port for a console has no name.
@@ -15,6 +16,7 @@ done
 
 say() { echo "$*" >&9; }
 note() { say "note $*"; }
+value() { say "value $*"; } # NAME NUMBER
 ok() { say "ok $*"; }
 fail() { # NAME REASON
     say "FAIL $1: $(echo "$2" | tail -n 12 | tr '\n' ';' | tr -d '\r')"
@@ -52,6 +54,16 @@ uptime_s() {
     echo "${seconds%.*}"
 }
 
+multi_user() { systemctl is-active multi-user.target; }
+no_failed_unit() {
+    failed=$(systemctl --failed --plain --no-legend)
+    echo "$failed"
+    [ -z "$failed" ]
+}
+# All of it was started and nothing of it failed.
+running() { equals "$(systemctl is-system-running)" running; }
+is_a_fuse() { contains "$(findmnt -n -o FSTYPE --mountpoint "$1")" '^fuse'; }
+
 # equals IS SHOULD
 equals() {
     [ "$1" = "$2" ] || {
@@ -82,5 +94,6 @@ mount_id() { # MOUNTPOINT
 # Ends the script, and the machine.
 finish() {
     say end
-    systemctl --no-block poweroff
+    # As `systemctl poweroff`, which would start logind first where there is none.
+    systemctl --no-block --job-mode=replace-irreversibly start poweroff.target
 }

@@ -9,6 +9,7 @@ mod nix_code;
 mod packages;
 mod paths;
 mod suites;
+mod vm;
 
 use crate::{sys, workspace};
 use anyhow::{Context as _, Result, bail};
@@ -79,6 +80,11 @@ const STAGES: &[(&str, &str, Stage)] = &[
     ),
     ("fuzz", "Fuzz targets", fuzz::run),
     ("system", "System tests", suites::system),
+    (
+        "vm",
+        "Virtual machines with the program and systemd in them",
+        vm::run,
+    ),
 ];
 
 pub(crate) fn run(options: &Options) -> Result<bool> {

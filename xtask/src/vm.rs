@@ -7,8 +7,9 @@ mod lab;
 mod machine;
 mod report;
 mod scenarios;
+mod system;
 
-use crate::{dist, sys, workspace};
+use crate::{dist, process, sys, workspace};
 use anyhow::{Context as _, Result, bail, ensure};
 use image::Images;
 use lab::Lab;
@@ -29,11 +30,14 @@ pub(crate) struct Options {
     pub(crate) full: bool,
 }
 
+/// How much of the console of a machine in a scenario that failed is shown.
+const CONSOLE_LINES: usize = 40;
+
 /// Checks that ran.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Totals {
-    passed: usize,
-    failed: usize,
+pub(crate) struct Totals {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
 }
 
 /// `cargo xtask vm-test`.
@@ -47,15 +51,21 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let names: Vec<&str> = options.scenarios.iter().map(String::as_str).collect();
     let selected = select(&names)?;
     sys::catch_signals();
-    let logs = workspace::target_dir()?.join("vm-logs");
-    let totals = run_all(
-        &selected,
-        options.accelerator.as_deref(),
-        &logs,
-        options.full,
-    )?;
+    let totals = run_all(&selected, options.accelerator.as_deref(), options.full)?;
     println!("{} passed, {} failed", totals.passed, totals.failed);
     Ok(totals.failed == 0 && totals.passed > 0)
+}
+
+/// A stage of `cargo xtask test`: the scenarios that are quick, or all with full counts.
+pub(crate) fn stage(full: bool) -> Result<Totals> {
+    let (selected, left): (Vec<_>, Vec<_>) = SCENARIOS
+        .iter()
+        .partition(|scenario| full || scenario.is_quick);
+    let totals = run_all(&selected, None, full)?;
+    for scenario in left {
+        println!("not run, `cargo xtask soak` does: {}", scenario.name);
+    }
+    Ok(totals)
 }
 
 fn select(names: &[&str]) -> Result<Vec<&'static Scenario>> {
@@ -70,18 +80,19 @@ fn select(names: &[&str]) -> Result<Vec<&'static Scenario>> {
         .collect())
 }
 
-fn run_all(
-    selected: &[&Scenario],
-    accelerator: Option<&str>,
-    logs: &Path,
-    full: bool,
-) -> Result<Totals> {
+fn run_all(selected: &[&Scenario], accelerator: Option<&str>, full: bool) -> Result<Totals> {
     ensure!(
         sys::is_root(),
         "the images are built, and the tests run, by root"
     );
-    let program = program()?;
-    let images = Images::prepare(logs)?;
+    let logs = workspace::target_dir()?.join("vm-logs");
+    let program = match workspace::given_program("STORE_MOUNTD_STATIC")? {
+        Some(program) => program,
+        // A guest has another libc, and in an initramfs there is none.
+        None if full => dist::program()?,
+        None => dist::program_for_tests()?,
+    };
+    let images = Images::prepare(&logs)?;
     let mut totals = Totals::default();
     for scenario in selected {
         println!("-- {}: {}", scenario.name, scenario.summary);
@@ -109,6 +120,7 @@ fn run_all(
         if failed == 0 {
             lab.discard_disks()?;
         } else {
+            show_consoles(&dir)?;
             println!("   consoles and journals are in {}", dir.display());
         }
         if sys::interrupted() {
@@ -118,14 +130,17 @@ fn run_all(
     Ok(totals)
 }
 
-/// The static program: a guest has another libc, and in an initramfs there is none.
-fn program() -> Result<PathBuf> {
-    match std::env::var_os("STORE_MOUNTD_STATIC") {
-        Some(program) => PathBuf::from(program)
-            .canonicalize()
-            .context("STORE_MOUNTD_STATIC"),
-        None => dist::program(),
+/// The ends of the consoles of a scenario that failed.
+fn show_consoles(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|kind| kind == "console") {
+            let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+            println!("   {} ends with", path.display());
+            println!("{}", process::tail(&text, CONSOLE_LINES));
+        }
     }
+    Ok(())
 }
 
 fn fresh_dir(dir: &Path) -> Result<PathBuf> {

@@ -62,12 +62,15 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
 
 /// Builds store-mountd and returns the program's path; `STORE_MOUNTD` names one that is built.
 pub(crate) fn build_mountd() -> Result<PathBuf> {
-    if let Some(program) = std::env::var_os("STORE_MOUNTD") {
-        return PathBuf::from(program)
-            .canonicalize()
-            .context("STORE_MOUNTD");
-    }
-    build_mountd_with(&["--release"], &[])
+    let given = given_program("STORE_MOUNTD")?;
+    given.map_or_else(|| build_mountd_with(&["--release"], &[]), Ok)
+}
+
+/// A program that is built already, as the environment names it.
+pub(crate) fn given_program(variable: &'static str) -> Result<Option<PathBuf>> {
+    let program = std::env::var_os(variable);
+    let program = program.map(|program| PathBuf::from(program).canonicalize());
+    program.transpose().context(variable)
 }
 
 /// Builds store-mountd with these options of `cargo build` and this environment.

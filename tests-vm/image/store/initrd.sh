@@ -76,14 +76,20 @@ for module in virtio_blk overlay autofs4 virtio-rng; do
     fi
 done
 take "$modules/modules.builtin" "$modules/modules.builtin.modinfo" "$modules/modules.order"
-chroot "$root" depmod --version >/dev/null
-depmod --basedir "$dir" "${modules##*/}" 2>/dev/null || true
+# By the Debian system's own program: this machine may have none.
+mount --bind "$dir" "$root/mnt"
+chroot "$root" depmod --basedir /mnt "${modules##*/}"
+umount "$root/mnt"
 
 mkdir -p "$dir/etc"
 echo 'ID=store-vm-initrd' >"$dir/etc/initrd-release"
 ln -s initrd-release "$dir/etc/os-release"
 echo 'root::0:0:root:/root:/bin/bash' >"$dir/etc/passwd"
-printf 'root:x:0:\ntty:x:5:\ndisk:x:6:\nkmem:x:15:\n' >"$dir/etc/group"
+# Those that udev's rules name.
+for group in root:0 tty:5 disk:6 lp:7 kmem:15 dialout:20 cdrom:24 tape:26 audio:29 video:44 sgx:103 \
+    kvm:104 render:105 input:106 clock:107; do
+    echo "${group%:*}:x:${group#*:}:"
+done >"$dir/etc/group"
 printf 'root::20000:0:99999:7:::\n' >"$dir/etc/shadow"
 printf 'passwd: files\ngroup: files\nshadow: files\n' >"$dir/etc/nsswitch.conf"
 echo vm >"$dir/etc/hostname"

@@ -2,7 +2,7 @@
 
 mod markdown;
 
-use super::{Context, Counts};
+use super::{Context, Counts, suites};
 use crate::{cli, process, workspace};
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ const PROGRAM: &str = "store-mountd";
 
 pub(super) fn run(_: &Context) -> Result<Counts> {
     let root = workspace::root();
-    let mut program = Program::new(workspace::build_mountd()?);
+    let mut program = Program::new(suites::program()?);
     let mut counts = Counts::default();
     for document in documents(&root)? {
         let path = root.join(&document);

@@ -2,8 +2,9 @@
 
 use super::{Context, Counts};
 use crate::process::{self, Logged};
-use crate::{sys, workspace};
+use crate::{dist, sys, workspace};
 use anyhow::{Result, ensure};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ pub(super) fn doctests(context: &Context) -> Result<Counts> {
 /// on loop devices and compete for the disk.
 pub(super) fn system(context: &Context) -> Result<Counts> {
     ensure!(sys::is_root(), "the system tests need root");
-    let program = workspace::build_mountd()?;
+    let program = program()?;
     let mut command = workspace::cargo_with_own_mounts();
     command.args([
         "test",
@@ -78,6 +79,12 @@ pub(super) fn system(context: &Context) -> Result<Counts> {
     let run = process::logged(&mut command, &context.log("system"), limit)?;
     print_reports(&run);
     Ok(Counts::of_tests(&run))
+}
+
+/// The static program, which the stages `documents` and `vm` take too: so it is built once.
+pub(super) fn program() -> Result<PathBuf> {
+    let given = workspace::given_program("STORE_MOUNTD")?;
+    given.map_or_else(dist::program_for_tests, Ok)
 }
 
 /// The lines in which a system test says what it did, and how often.

@@ -65,10 +65,24 @@ impl Images {
         self.store.join("registration")
     }
 
+    /// How many store paths it has.
+    pub(super) fn path_count(&self) -> Result<usize> {
+        Ok(self.text("paths")?.lines().count())
+    }
+
+    /// The store path that has all others in its closure.
+    pub(super) fn top(&self) -> Result<String> {
+        self.text("system")
+    }
+
+    fn text(&self, name: &str) -> Result<String> {
+        let file = self.store.join(name);
+        fs::read_to_string(&file).with_context(|| file.display().to_string())
+    }
+
     /// What a link of that system leads to, `init`, `usr` or `etc`: a path in /nix/store.
     pub(super) fn system(&self, link: &str) -> Result<PathBuf> {
-        let file = self.store.join("system");
-        let top = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        let top = self.top()?;
         let link = self.outside(Path::new(top.trim()))?.join(link);
         fs::read_link(&link).with_context(|| link.display().to_string())
     }

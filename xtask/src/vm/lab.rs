@@ -15,8 +15,13 @@ pub(super) const UNIT: &str = "tvix-store-mount.service";
 pub(super) const CONFIG_FILE: &str = "etc/tvix-store-mount/config.toml";
 
 /// A configuration for the system whose root is at `prefix`.
-pub(super) fn config(prefix: &str) -> String {
-    format!("mountpoint = \"{prefix}/nix/store\"\nstore = \"{prefix}/var/lib/tvix-store-mount\"\n")
+pub(super) fn config(prefix: &str, mountpoint: &str) -> String {
+    format!("mountpoint = \"{mountpoint}\"\nstore = \"{prefix}/var/lib/tvix-store-mount\"\n")
+}
+
+/// What is there to be laid over a guest's root, or into it.
+pub(super) fn guest_file(name: &str) -> PathBuf {
+    workspace::root().join("tests-vm/guest").join(name)
 }
 
 /// One scenario's workplace.
@@ -57,7 +62,7 @@ impl Lab<'_> {
     pub(super) fn guest_files(&self, root: &Path, script: &str) -> Result<()> {
         files::copy(self.program, root, "usr/bin/store-mountd")?;
         self.unit(root, "usr/lib/systemd/system")?;
-        files::write(root, CONFIG_FILE, &config(""))?;
+        files::write(root, CONFIG_FILE, &config("", "/nix/store"))?;
         let wants = root.join("etc/systemd/system/local-fs.target.wants");
         fs::create_dir_all(&wants).with_context(|| wants.display().to_string())?;
         symlink(format!("/usr/lib/systemd/system/{UNIT}"), wants.join(UNIT))?;
@@ -72,13 +77,11 @@ impl Lab<'_> {
 
     /// What runs and reports in the guest.
     pub(super) fn script(&self, root: &Path, script: &str) -> Result<()> {
-        let guest = workspace::root().join("tests-vm/guest");
-        files::copy_tree(&guest.join("root"), root)?;
-        for (source, name) in [("lib", "lib"), ("reader", "reader"), (script, "script")] {
-            let source = guest.join(format!("{source}.sh"));
-            files::copy(&source, root, &format!("vm/{name}.sh"))?;
+        files::copy_tree(&guest_file("root"), root)?;
+        for name in ["lib.sh", "worker.sh", "reader.sh"] {
+            files::copy(&guest_file(name), root, &format!("vm/{name}"))?;
         }
-        Ok(())
+        files::copy(&guest_file(&format!("{script}.sh")), root, "vm/script.sh")
     }
 
     pub(super) fn run(&self, machine: &Machine, report: &mut Report) -> Result<Outcome> {

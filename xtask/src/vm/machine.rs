@@ -3,6 +3,7 @@
 use super::report::{Line, Report};
 use crate::{process, sys};
 use anyhow::{Context as _, Result, bail, ensure};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -40,6 +41,8 @@ pub(super) struct Machine {
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) console: String,
+    /// What the guest measured.
+    pub(super) values: BTreeMap<String, f64>,
     /// The guest's script came to its end.
     pub(super) script_ended: bool,
     /// It powered off by itself.
@@ -50,6 +53,12 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
+    /// What the guest measured by this name.
+    pub(super) fn value(&self, name: &str) -> Result<f64> {
+        let value = self.values.get(name).copied();
+        value.with_context(|| format!("the guest told no {name}"))
+    }
+
     /// Checks that the script came to its end, and then the machine.
     pub(super) fn expect_orderly_end(&self, report: &mut Report) {
         report.check("the script came to its end", self.script_ended, || {
@@ -89,6 +98,7 @@ impl Machine {
             .with_context(|| format!("starting {}", process::display(&command)))?;
         let mut running = Running { child };
         let mut reader = Reader::default();
+        let mut values = BTreeMap::new();
         let mut script_ended = None;
         let mut powered_off = false;
         loop {
@@ -98,6 +108,9 @@ impl Machine {
                     Line::Ok(name) => report.ok(name),
                     Line::Fail(name, reason) => report.fail(name, reason),
                     Line::Note(text) => report.note(text),
+                    Line::Value(name, value) => {
+                        values.insert(name.to_owned(), value);
+                    }
                     Line::End => script_ended = Some(Instant::now()),
                 }
             }
@@ -130,6 +143,7 @@ impl Machine {
         drop(running);
         Ok(Outcome {
             console: read_console(&console),
+            values,
             script_ended: script_ended.is_some(),
             powered_off,
             took: begin.elapsed(),

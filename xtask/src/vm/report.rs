@@ -14,7 +14,7 @@ pub(super) struct Report {
 }
 
 /// A line of a guest's results port.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Line<'a> {
     /// A check that held.
     Ok(&'a str),
@@ -22,6 +22,8 @@ pub(super) enum Line<'a> {
     Fail(&'a str, &'a str),
     /// Something to tell.
     Note(&'a str),
+    /// Something that was measured.
+    Value(&'a str, f64),
     /// The guest's script came to its end.
     End,
 }
@@ -39,9 +41,15 @@ impl<'a> Line<'a> {
                 Self::Fail(name, reason)
             }
             Some(("note", text)) => Self::Note(text),
-            // Whatever it is, it is not to be lost.
+            // Whatever else it is, it is not to be lost.
+            Some(("value", rest)) => Self::value(rest).unwrap_or(Self::Note(line)),
             _ => Self::Note(line),
         }
+    }
+
+    fn value(text: &'a str) -> Option<Self> {
+        let (name, number) = text.split_once(' ')?;
+        Some(Self::Value(name, number.parse().ok()?))
     }
 }
 
@@ -100,6 +108,8 @@ mod tests {
             Line::Fail("it stops", "still there: 3")
         );
         assert_eq!(Line::parse("note 3 s"), Line::Note("3 s"));
+        assert_eq!(Line::parse("value reads 12"), Line::Value("reads", 12.0));
+        assert_eq!(Line::parse("value reads"), Line::Note("value reads"));
         assert_eq!(Line::parse("end"), Line::End);
         assert_eq!(Line::parse("sh: oops"), Line::Note("sh: oops"));
     }

@@ -1,25 +1,28 @@
 //! Boots that cannot succeed, and what they say.
 
-use super::boot::System;
 use crate::vm::lab::Lab;
 use crate::vm::report::Report;
+use crate::vm::system::{NixStore, System};
 use anyhow::{Context as _, Result};
 use std::fs;
+use std::path::Path;
 
 /// What systemd's emergency shell says.
 const SHELL: &str = "emergency mode";
 
 pub(super) fn run(lab: &Lab<'_>, report: &mut Report) -> Result<()> {
-    let system = System::new(lab, "boot")?;
+    let system = System::new(lab, "emergency", NixStore::Mount, "boot")?;
     let store = system.store();
+    let away = store.with_extension("away");
+    fs::rename(&store, &away)?;
+    boot(lab, report, &system, "missing")?;
+    fs::rename(&away, &store)?;
     damage_indexes(&store)?;
-    boot(lab, report, &system, "damaged")?;
-    fs::remove_dir_all(&store)?;
-    boot(lab, report, &system, "missing")
+    boot(lab, report, &system, "damaged")
 }
 
 fn boot(lab: &Lab<'_>, report: &mut Report, system: &System, kind: &'static str) -> Result<()> {
-    let disk = system.disk(lab)?;
+    let disk = system.disk()?;
     let mut machine = system.machine(lab, kind, &disk)?;
     machine.until = Some(SHELL);
     let outcome = lab.run(&machine, report)?;
@@ -44,7 +47,7 @@ fn boot(lab: &Lab<'_>, report: &mut Report, system: &System, kind: &'static str)
 }
 
 /// Overwrites the beginning of all files that say what is where.
-fn damage_indexes(store: &std::path::Path) -> Result<()> {
+fn damage_indexes(store: &Path) -> Result<()> {
     for entry in fs::read_dir(store.join("packs"))? {
         let path = entry?.path();
         if path

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-const LIMIT: Duration = Duration::from_secs(15 * 60);
+const LIMIT: Duration = Duration::from_secs(25 * 60);
 
 pub(super) fn run(lab: &Lab<'_>, report: &mut Report) -> Result<()> {
     let disks = lab.disks()?;

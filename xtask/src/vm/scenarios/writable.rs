@@ -1,0 +1,21 @@
+//! A system that boots from an overlay over the mount, and Nix on it.
+
+use crate::vm::files;
+use crate::vm::lab::Lab;
+use crate::vm::report::Report;
+use crate::vm::system::{NixStore, System};
+use anyhow::Result;
+
+pub(super) fn run(lab: &Lab<'_>, report: &mut Report) -> Result<()> {
+    let system = System::new(lab, "writable", NixStore::Overlay, "writable")?;
+    files::write(&system.root, "vm/system", lab.images.top()?.trim())?;
+    let count = lab.images.path_count()?.to_string();
+    files::write(&system.root, "vm/path-count", &count)?;
+    let disk = system.disk()?;
+    let machine = system.machine(lab, "writable", &disk)?;
+    let outcome = lab.run(&machine, report)?;
+    outcome.expect_orderly_end(report);
+    let (clean, said) = files::is_clean(&disk.path)?;
+    report.check("the root file system is clean", clean, || said);
+    Ok(())
+}
