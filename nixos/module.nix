@@ -15,6 +15,7 @@
     ./module/writable.nix
     ./module/registration.nix
     ./module/generations.nix
+    ./module/gc.nix
   ];
 
   # What the parts share, as an argument of each.

@@ -53,7 +53,7 @@ let
     ) (attrNames tree);
 
   # Roles are for the manual of NixOS.
-  markdown = replaceStrings [ "{option}`" "{file}`" ] [ "`" "`" ];
+  markdown = replaceStrings [ "{option}`" "{file}`" "{manpage}`" ] [ "`" "`" "`" ];
   strip = text: if lib.hasSuffix "\n" text then strip (lib.removeSuffix "\n" text) else text;
 
   show =

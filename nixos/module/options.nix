@@ -219,6 +219,33 @@ in
         '';
       };
     };
+
+    gc = {
+      automatic = mkOption {
+        type = types.bool;
+        default = false;
+        description = ''
+          Whether to free at times the space of what nothing needs, by
+          `store-mountd gc`. Pins, generations of the system, what runs, and
+          whatever Nix keeps stay. Nix's own garbage is collected before, by
+          {file}`nix-gc.service` with {option}`nix.gc.options`.
+        '';
+      };
+
+      dates = mkOption {
+        type = types.singleLineStr;
+        default = "weekly";
+        example = "03:45";
+        description = "When, in the format of {manpage}`systemd.time(7)`.";
+      };
+
+      options = mkOption {
+        type = types.singleLineStr;
+        default = "";
+        example = "--compact-above 10";
+        description = "More flags of `store-mountd gc`, as the shell takes them.";
+      };
+    };
   };
 
   config = lib.mkIf cfg.enable {

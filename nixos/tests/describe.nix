@@ -30,6 +30,7 @@ in
   types = {
     bool = type "boolean";
     str = type "string";
+    singleLineStr = type "(optionally newline-terminated) single-line string";
     path = type "absolute path";
     package = type "package";
     ints.positive = type "positive integer, meaning >0" // {

@@ -204,6 +204,48 @@ let
     ];
   };
 
+  gcUnit = config: config.systemd.units."tvix-store-mount-gc.service";
+  gcScript = config: config.systemd.services.tvix-store-mount-gc.script;
+  collecting = evaluate (store {
+    gc.automatic = true;
+    gc.dates = "03:45";
+    gc.options = "--compact-above 10";
+  });
+  gc = {
+    "nobody collects unless told to" =
+      !plain.systemd.units ? "tvix-store-mount-gc.timer" && (gcUnit plain).wantedBy == [ ];
+    "a timer does" =
+      says "OnCalendar=03:45" collecting.systemd.units."tvix-store-mount-gc.timer".text
+      && says "Persistent=true" collecting.systemd.units."tvix-store-mount-gc.timer".text
+      && elem "timers.target" collecting.systemd.units."tvix-store-mount-gc.timer".wantedBy;
+    "flags come last, before them what stays" =
+      lib.hasSuffix "--keep-closure-of known --roots /nix/var/nix/gcroots --roots /nix/var/nix/profiles --compact-above 10" (
+        gcScript collecting
+      );
+    "Nix collects first, and knows the store" =
+      says "Requires=tvix-store-mount-register.service" (gcUnit plain).text
+      && says "Wants=nix-daemon.socket nix-gc.service" (gcUnit plain).text
+      && says "After=tvix-store-mount-register.service nix-daemon.socket nix-gc.service" (gcUnit plain)
+      .text;
+    "a list that is cut off is an error" = says "set -o pipefail" (gcScript plain);
+    "not on a machine that runs from its disk" =
+      says "ConditionKernelCommandLine=!tvix-store-mount=off" (gcUnit plain).text
+      && says "ConditionPathExists=/run/tvix-store-mount/bin/store-mountd" (gcUnit plain).text
+      && says "ConditionPathIsReadWrite=/var/lib/tvix-store-mount" (gcUnit plain).text;
+    "it writes to the store and nowhere else, when nothing else wants to" =
+      lib.all (line: says line (gcUnit plain).text)
+        [
+          "ProtectSystem=strict"
+          "ReadWritePaths=/var/lib/tvix-store-mount"
+          "IOSchedulingClass=idle"
+          "Nice=19"
+        ];
+    "a mount elsewhere keeps its pins, and no links of this system" =
+      lacks "--roots" (gcScript elsewhere)
+      && lacks "nix-store" (gcScript elsewhere)
+      && lacks "nix-gc" (gcUnit elsewhere).text;
+  };
+
   # A configuration, and what the message that refuses it must say.
   refusals = {
     "a script as the initrd" = {
@@ -313,6 +355,7 @@ let
     registerPaths = "yes";
     extraFlags = "--x";
     generations.verify = 1;
+    gc.dates = "two\nlines";
     package = "store-mountd";
   };
   valueAt = path: config: lib.getAttrFromPath path config.services.tvix-store-mount;
@@ -355,6 +398,7 @@ let
       units
       initrd
       generations
+      gc
       refused
       warned
       wrongValues

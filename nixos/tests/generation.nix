@@ -27,6 +27,8 @@
           imports = [ ../module.nix ];
           services.tvix-store-mount.enable = true;
           environment.etc.generation.text = "b";
+          # What only B has, so that its end is seen.
+          environment.etc.ballast.source = pkgs.runCommand "ballast" { } "seq 4000000 > $out";
         };
         off.configuration = {
           imports = [ ../module.nix ];
@@ -61,6 +63,9 @@
         runs_from_the_store(machine)
         assert machine.succeed("cat /etc/generation") == name
 
+    def used() -> int:
+        return int(machine.succeed("du -s -B1 /var/lib/tvix-store-mount").split()[0])
+
     with subtest("an incomplete closure fails, and the boot loader is left alone"):
         entries = machine.succeed("find /boot/loader | sort")
         victim = machine.succeed(f"readlink -f {a}/etc/generation").strip()
@@ -85,14 +90,19 @@
         machine.succeed(f"{PROFILE}/bin/switch-to-configuration boot >&2")
         reboot_into("a")
 
-    with subtest("B is garbage for Nix, and A still boots"):
+    with subtest("B is collected, its space is freed, and A still boots"):
         machine.succeed("rm /nix/var/nix/gcroots/base")
         machine.succeed(f"nix-env --profile {PROFILE} --delete-generations old")
-        machine.succeed("nix-collect-garbage >&2")
+        before = used()
+        machine.succeed("systemctl start tvix-store-mount-gc.service")
+        assert before - used() > 20 << 20, f"{before} bytes before, {used()} after"
         machine.fail(f"test -e {b}")
+        machine.fail(f"store-mountd info {b}")
+        machine.succeed("store-mountd verify >&2")
         machine.succeed(f"nix-store --verify-path $(nix-store --query --requisites {a})")
         machine.succeed(f"{PROFILE}/bin/switch-to-configuration boot >&2")
         reboot_into("a")
+        machine.fail(f"test -e {b}")
 
     with subtest("the store on the disk is still there"):
         choose(off)
