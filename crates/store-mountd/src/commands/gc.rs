@@ -94,7 +94,7 @@ Examples:
   Keep what is pinned, and one path more:
     store-mountd gc --keep /nix/store/HASH-website
   On a machine with other profiles:
-    store-mountd gc --roots /nix/var/nix/gcroots --roots '/home/*-link'
+    store-mountd gc --roots /nix/var/nix/gcroots --roots '/nix/var/nix/profiles/per-user/*/*'
   Free the space of what `remove` removed:
     store-mountd gc --only-space";
 
