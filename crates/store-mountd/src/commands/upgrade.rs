@@ -1,10 +1,13 @@
-use std::{env, fs::File, path::PathBuf, process::ExitCode};
+use std::{env, os::fd::AsFd as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::status::socket_of;
-use crate::control::{Client, protocol::Request};
+use crate::{
+    control::{Client, protocol::Request},
+    supervisor::Binary,
+};
 
 /// Go on serving a mount with another version of the program.
 ///
@@ -39,14 +42,14 @@ impl Upgrade {
             Some(binary) => binary,
             None => env::current_exe().context("cannot tell where this program is")?,
         };
-        let file =
-            File::open(&binary).with_context(|| format!("cannot open {}", binary.display()))?;
+        // Read here: it may be on the mount, and the supervisor must not wait for that.
+        let program = Binary::copy_of(&binary)?;
         let binary = std::path::absolute(binary)?;
         let mut client = connect(self.mountpoint, self.socket)?;
         let request = Request::Upgrade {
             program: Some(binary),
         };
-        println!("{}", client.order(&request, Some(&file))?);
+        println!("{}", client.order(&request, Some(program.as_fd()))?);
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,10 +1,9 @@
 //! The side of commands.
 
 use std::{
-    fs::File,
     io::{BufRead as _, BufReader, IoSlice, Write as _},
     mem::MaybeUninit,
-    os::{fd::AsFd as _, unix::net::UnixStream},
+    os::{fd::BorrowedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -51,7 +50,11 @@ impl Client {
     }
 
     /// Asks for something to be done; answers what there is to say then.
-    pub(crate) fn order(&mut self, request: &Request, file: Option<&File>) -> Result<String> {
+    pub(crate) fn order(
+        &mut self,
+        request: &Request,
+        file: Option<BorrowedFd<'_>>,
+    ) -> Result<String> {
         match self.ask(request, file)? {
             Response::Done(message) => Ok(message),
             Response::Refused(reason) => bail!("{reason}"),
@@ -59,16 +62,16 @@ impl Client {
         }
     }
 
-    fn ask(&mut self, request: &Request, file: Option<&File>) -> Result<Response> {
+    fn ask(&mut self, request: &Request, file: Option<BorrowedFd<'_>>) -> Result<Response> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         self.exchange(&line, file)
             .with_context(|| format!("no answer through {}", self.path.display()))
     }
 
-    fn exchange(&mut self, line: &[u8], file: Option<&File>) -> Result<Response> {
+    fn exchange(&mut self, line: &[u8], file: Option<BorrowedFd<'_>>) -> Result<Response> {
         let stream = self.stream.get_mut();
-        let fds: Vec<_> = file.iter().map(|file| file.as_fd()).collect();
+        let fds: Vec<_> = file.into_iter().collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {

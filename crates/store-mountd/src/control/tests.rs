@@ -1,7 +1,10 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    os::{
+        fd::AsFd as _,
+        unix::{fs::PermissionsExt as _, net::UnixStream},
+    },
     sync::Arc,
 };
 
@@ -103,7 +106,7 @@ fn a_program_comes_as_an_open_file() {
         program: Some("p".into()),
     };
     let mut client = fixture.client();
-    let said = client.order(&request, Some(&file)).unwrap();
+    let said = client.order(&request, Some(file.as_fd())).unwrap();
     assert_eq!(said, "p contents");
     let refused = client.order(&Request::Upgrade { program: None }, None);
     assert_eq!(refused.unwrap_err().to_string(), "no program");

@@ -8,7 +8,7 @@ use std::{
     env,
     ffi::{CString, OsStr, OsString},
     fs::File,
-    io,
+    io::{self, Seek as _},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::{OsStrExt as _, OsStringExt as _},
@@ -67,12 +67,18 @@ impl Binary {
     }
 
     /// A copy of the file at `path`.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is no regular file.
     pub(crate) fn copy_of(path: &Path) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         Self::copy(file, path.to_owned())
     }
 
-    /// A copy of an open file.
+    /// A copy of an open file, from where it is read next.
+    ///
+    /// # Errors
+    /// As [`copy_of`](Self::copy_of).
     pub(crate) fn copy(file: File, path: PathBuf) -> Result<Self> {
         let is_file = file.metadata()?.is_file();
         anyhow::ensure!(is_file, "{} is not a file", path.display());
@@ -122,6 +128,8 @@ fn copy(mut from: File, origin: PathBuf) -> Result<Binary> {
     let mut memory = File::from(memory.context("cannot make a file in memory")?);
     io::copy(&mut from, &mut memory)
         .with_context(|| format!("cannot copy {} to memory", origin.display()))?;
+    // Whoever gets the descriptor reads it from here on.
+    memory.rewind().context("cannot rewind a file in memory")?;
     let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     fcntl_add_seals(&memory, seals).context("cannot seal a file in memory")?;
     Ok(Binary {
