@@ -1,6 +1,6 @@
 //! The top level of the mount: one entry for each store path.
 
-use std::{collections::HashSet, sync::Arc, time::UNIX_EPOCH};
+use std::{sync::Arc, time::UNIX_EPOCH};
 
 use castore::{Digest, Error, Node, Object, PathComponent, local::LocalStore};
 use nix_compat::{StorePath, nixbase32};
@@ -15,8 +15,6 @@ pub(crate) struct StoreRoot {
     infos: LocalPathInfoService,
     /// The usage at a generation; counting it reads all the store's tables.
     usage: Mutex<Option<(u64, Usage)>>,
-    /// The damaged records that were left out of a listing, and reported.
-    left_out: Mutex<HashSet<String>>,
 }
 
 impl StoreRoot {
@@ -25,31 +23,12 @@ impl StoreRoot {
             infos: LocalPathInfoService::new(store.clone()),
             store,
             usage: Mutex::default(),
-            left_out: Mutex::default(),
         }
     }
 
     fn entry(&self, digest: &[u8; 20]) -> Result<Option<RootEntry>, Error> {
         let info = self.infos.get(digest).map_err(castore_error)?;
         info.map(entry).transpose()
-    }
-
-    /// One record that is damaged keeps nobody from the others. It is reported
-    /// once.
-    fn leaves_out(&self, entry: &Result<RootEntry, Error>) -> bool {
-        let Err(
-            error @ Error::Corrupt {
-                object: Object::Record(key),
-                ..
-            },
-        ) = entry
-        else {
-            return false;
-        };
-        if self.left_out.lock().insert(key.clone()) {
-            tracing::error!(%error, "a store path is left out of the mount's listing");
-        }
-        true
     }
 }
 
@@ -68,10 +47,11 @@ impl Root for StoreRoot {
     }
 
     fn list(&self) -> Result<Vec<RootEntry>, Error> {
-        let entries = (self.infos.list())
+        let mut entries = self
+            .infos
+            .list()
             .map(|info| info.map_err(castore_error).and_then(entry))
-            .filter(|entry| !self.leaves_out(entry));
-        let mut entries = entries.collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
@@ -169,62 +149,7 @@ fn castore_error(error: store::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use castore::{
-        Digest, Node,
-        local::{Options, RecordKey},
-    };
-
     use super::*;
-
-    fn info(number: u8) -> PathInfo {
-        PathInfo {
-            store_path: StorePath::new([number; 20], format!("name-{number}")).unwrap(),
-            node: Node::File {
-                digest: Digest::of(&[number]),
-                size: 1,
-                executable: false,
-            },
-            references: [].into(),
-            nar_size: 1,
-            nar_sha256: [number; 32],
-            signatures: Vec::new(),
-            deriver: None,
-            ca: None,
-        }
-    }
-
-    #[test]
-    fn what_is_damaged_is_left_out_of_a_listing() {
-        let dir = tempfile::tempdir().unwrap();
-        let options = Options {
-            create: true,
-            ..Options::default()
-        };
-        let store = LocalStore::open(dir.path(), &options).unwrap();
-        let session = store.begin().unwrap();
-        for number in [3, 1] {
-            LocalPathInfoService::put_into(&session, &info(number)).unwrap();
-        }
-        let mut damaged = [0; 32];
-        damaged[..20].fill(2);
-        session.put_record(&RecordKey(damaged), b"no path").unwrap();
-        session.put_record(&RecordKey([4; 32]), b"other").unwrap();
-        session.commit().unwrap();
-
-        let root = StoreRoot::new(store);
-        for _ in 0..2 {
-            let entries = root.list().unwrap();
-            let names = entries.iter().map(|entry| entry.name.as_bytes());
-            let expected = [1, 3].map(|number| info(number).store_path.to_string());
-            assert!(names.eq(expected.iter().map(String::as_bytes)));
-            assert_eq!(root.left_out.lock().len(), 2, "each is reported");
-        }
-        let name = StorePath::new([2; 20], "name-2").unwrap().to_string();
-        assert!(matches!(
-            root.lookup(name.as_bytes()),
-            Err(Error::Corrupt { .. })
-        ));
-    }
 
     #[test]
     fn keys_are_of_a_path_with_its_contents() {
