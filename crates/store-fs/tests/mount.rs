@@ -3,6 +3,7 @@
 
 mod mount {
     mod harness;
+    mod overlay;
     mod served;
     mod tree;
 

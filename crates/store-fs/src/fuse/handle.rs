@@ -10,6 +10,9 @@ use super::{
     mountinfo::{self, Mount},
 };
 
+/// Reads of 1 MiB, the most that one request carries.
+const READ_AHEAD_KIB: u32 = 1024;
+
 /// How the mount came to be, and so how it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Via {
@@ -136,16 +139,15 @@ impl MountHandle {
         self.end(true)
     }
 
-    /// How far ahead the kernel reads, in KiB; it also bounds the size of its
-    /// reads. Only root may set it, and only once the connection is set up,
-    /// which sets it anew.
-    ///
-    /// # Errors
-    /// If the system refuses.
-    pub fn set_read_ahead(&self, kib: u32) -> io::Result<()> {
+    /// Has the kernel read ahead, which also bounds the size of its reads, as
+    /// far as one request carries. Only root can, and only once the connection
+    /// is set up, which sets it anew; else it stays as it is.
+    pub fn read_far_ahead(&self) {
         let (major, minor) = self.mount.device;
         let path = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
-        fs::write(path, kib.to_string())
+        if let Err(error) = fs::write(path, READ_AHEAD_KIB.to_string()) {
+            tracing::debug!(%error, "the kernel's read-ahead stays as it is");
+        }
     }
 
     /// Leaves the mount to somebody else to unmount.

@@ -6,8 +6,6 @@ use super::{
 };
 use crate::Filesystem;
 
-/// Reads of 1 MiB, the most that one request carries.
-const READ_AHEAD_KIB: u32 = 1024;
 /// The kernel asks for the connection's set-up at once.
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -51,9 +49,7 @@ impl Session {
         if !serving.is_ready_within(INIT_TIMEOUT) {
             return Err(StartError::NoInit);
         }
-        if let Err(error) = handle.set_read_ahead(READ_AHEAD_KIB) {
-            tracing::debug!(%error, "the kernel's read-ahead stays as it is");
-        }
+        handle.read_far_ahead();
         Ok(Self { handle, serving })
     }
 

@@ -149,20 +149,23 @@ impl Cat {
     }
 }
 
-#[test]
-fn more_wait_than_there_are_threads() {
+/// A store in which `pkg`, a directory of that digest, can be blocked, and
+/// `other` is free.
+fn two_packages(config: Config) -> (Fixture, Digest) {
     let store = Store::default();
     let node = store.add("pkg", &dir([("file", file("content"))]));
     store.add("other", &dir([("file", file("other"))]));
-    let fixture = Fixture::mount(
-        store,
-        Config {
-            threads: Some((2, 4)),
-            ..Config::default()
-        },
-    );
+    (Fixture::mount(store, config), digest_of(&node))
+}
+
+#[test]
+fn more_wait_than_there_are_threads() {
+    let (fixture, digest) = two_packages(Config {
+        threads: Some((2, 4)),
+        ..Config::default()
+    });
     let gate = &fixture.store.directories.gate;
-    gate.close(digest_of(&node));
+    gate.close(digest);
     let mut waiting: Vec<_> = (0..30)
         .map(|n| Cat::of(fixture.at(&format!("pkg/{n}"))))
         .collect();
@@ -190,20 +193,14 @@ fn more_wait_than_there_are_threads() {
 
 #[test]
 fn threads_that_cannot_be_had() {
-    let store = Store::default();
-    let node = store.add("pkg", &dir([("file", file("content"))]));
-    store.add("other", &dir([("file", file("other"))]));
-    let fixture = Fixture::mount(
-        store,
-        Config {
-            threads: Some((2, 10)),
-            // From the first lookup below the root on.
-            fault: Some("starve:lookup:taken:2".parse().expect("a fault")),
-            ..Config::default()
-        },
-    );
+    let (fixture, digest) = two_packages(Config {
+        threads: Some((2, 10)),
+        // From the first lookup below the root on.
+        fault: Some("starve:lookup:taken:2".parse().expect("a fault")),
+        ..Config::default()
+    });
     fs::symlink_metadata(fixture.at("pkg")).expect("it is there");
-    fixture.store.directories.gate.close(digest_of(&node));
+    fixture.store.directories.gate.close(digest);
     let mut waiting: Vec<_> = (0..3)
         .map(|n| Cat::of(fixture.at(&format!("pkg/{n}"))))
         .collect();

@@ -12,10 +12,10 @@ use std::{
 
 use rustix::{
     fs::{Mode, OFlags, openat},
-    mount::{MountFlags, UnmountFlags, mount, unmount},
+    mount::{MountFlags, mount},
 };
 
-use super::{harness::*, tree::*};
+use super::{harness::*, overlay::Overlay, tree::*};
 
 fn fixture() -> Fixture {
     let fixture = Fixture::of(
@@ -127,14 +127,6 @@ fn entries_are_removed_while_the_root_is_used() {
     });
 }
 
-struct Unmount<'a>(&'a Path);
-
-impl Drop for Unmount<'_> {
-    fn drop(&mut self) {
-        let _ = unmount(self.0, UnmountFlags::DETACH);
-    }
-}
-
 #[test]
 fn what_is_mounted_below_is_unmounted() {
     let fixture = fixture();
@@ -153,40 +145,16 @@ fn what_is_mounted_below_is_unmounted() {
 fn a_removed_entry_is_no_more_above_an_overlay() {
     let lock = CacheLock::exclusive();
     let fixture = fixture();
-    let scratch = tempfile::tempdir().expect("a directory");
-    mount(
-        "tmpfs",
-        scratch.path(),
-        "tmpfs",
-        MountFlags::empty(),
-        c"mode=700",
-    )
-    .expect("root mounts a tmpfs");
-    let _tmpfs = Unmount(scratch.path());
-    let [upper, work, merged] = ["upper", "work", "merged"].map(|name| {
-        let path = scratch.path().join(name);
-        fs::create_dir(&path).expect("a directory");
-        path
-    });
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={}\0",
-        fixture.path().display(),
-        upper.display(),
-        work.display(),
-    );
-    let options = std::ffi::CStr::from_bytes_with_nul(options.as_bytes()).expect("no NUL");
-    mount("overlay", &merged, "overlay", MountFlags::empty(), options)
-        .expect("overlayfs takes the lower layer");
-    let _overlay = Unmount(&merged);
+    let overlay = Overlay::over(fixture.path());
     assert_eq!(
-        fs::read(merged.join("pkg/a/b")).expect("readable"),
+        fs::read(overlay.at("pkg/a/b")).expect("readable"),
         b"content"
     );
-    let open = File::open(merged.join("pkg/c")).expect("it is opened");
+    let open = File::open(overlay.at("pkg/c")).expect("it is opened");
     fixture.remove("pkg");
     // What overlayfs had looked up is stale until it forgets it.
     let errno = |path: &str| {
-        let error = fs::symlink_metadata(merged.join(path)).expect_err("it is gone");
+        let error = fs::symlink_metadata(overlay.at(path)).expect_err("it is gone");
         error.raw_os_error().expect("a number")
     };
     for path in ["pkg", "pkg/a/b"] {
@@ -201,5 +169,5 @@ fn a_removed_entry_is_no_more_above_an_overlay() {
     drop(open);
     lock.drop_caches();
     assert_eq!(errno("pkg"), libc::ENOENT);
-    assert_eq!(fs::read(merged.join("stays")).expect("readable"), b"stays");
+    assert_eq!(fs::read(overlay.at("stays")).expect("readable"), b"stays");
 }

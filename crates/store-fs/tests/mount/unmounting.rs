@@ -29,9 +29,20 @@ fn start(at: &Path, options: &MountOptions) -> Result<Session, StartError> {
 }
 
 fn mounted() -> (TempDir, Session) {
+    let store = Store::default();
+    store.add("pkg", &dir([("file", file("content"))]));
+    mounted_with(&store)
+}
+
+fn mounted_with(store: &Store) -> (TempDir, Session) {
     let mountpoint = tempfile::tempdir().expect("a directory");
-    let session = start(mountpoint.path(), &MountOptions::default())
-        .expect("mount tests need root and /dev/fuse");
+    let session = Session::start(
+        mountpoint.path(),
+        store.filesystem(Options::default()),
+        &MountOptions::default(),
+        &ServeOptions::default(),
+    )
+    .expect("mount tests need root and /dev/fuse");
     (mountpoint, session)
 }
 
@@ -148,14 +159,7 @@ fn mappings_are_found() {
     let store = Store::default();
     let content = fs::read(library).expect("readable");
     store.add("pkg", &dir([("libc.so.6", executable(content))]));
-    let mountpoint = tempfile::tempdir().expect("a directory");
-    let mut session = Session::start(
-        mountpoint.path(),
-        store.filesystem(Options::default()),
-        &MountOptions::default(),
-        &ServeOptions::default(),
-    )
-    .expect("mount tests need root and /dev/fuse");
+    let (mountpoint, mut session) = mounted_with(&store);
     let mut sleeper = Command::new("sleep")
         .arg("60")
         .env("LD_PRELOAD", mountpoint.path().join("pkg/libc.so.6"))
@@ -250,14 +254,7 @@ fn an_aborted_connection_ends_though_the_store_hangs() {
     let gate = &store.directories.gate;
     gate.close(digest);
     for _ in 0..10 {
-        let mountpoint = tempfile::tempdir().expect("a directory");
-        let mut session = Session::start(
-            mountpoint.path(),
-            store.filesystem(Options::default()),
-            &MountOptions::default(),
-            &ServeOptions::default(),
-        )
-        .expect("mount tests need root and /dev/fuse");
+        let (mountpoint, mut session) = mounted_with(&store);
         let device = fs::metadata(mountpoint.path()).expect("it is served").dev();
         let waiting = gate.waiting();
         let path = mountpoint.path().join("pkg/file");

@@ -14,11 +14,10 @@ use indicatif::HumanBytes;
 use nix_compat::{STORE_DIR, StorePath};
 use store::gc::{self, PathSet, References};
 
-use super::remove::exclusive;
+use super::remove::Others;
 use crate::{
     failure,
     meter::Meter,
-    mounts::Mounts,
     open::StoreDir,
     place::{Place, StorePathArg, store_path_parser},
     roots::{Pattern, Reason, Roots},
@@ -77,14 +76,8 @@ pub(crate) struct Gc {
     )]
     compact_above: u8,
 
-    /// Fail if an import is under way.
-    #[arg(long)]
-    no_wait: bool,
-
-    /// The control socket of a mount of the store, if that is not in its usual
-    /// place. Can be given several times.
-    #[arg(long, value_name = "PATH")]
-    socket: Vec<PathBuf>,
+    #[command(flatten)]
+    others: Others,
 }
 
 const EXAMPLES: &str = "\
@@ -105,9 +98,9 @@ impl Gc {
         if self.dry_run {
             return self.dry_run(&store, &progress);
         }
-        let exclusive = exclusive(&store, self.no_wait)?;
+        let exclusive = self.others.keep_out(&store)?;
         let (kept, names) = self.plan(&store)?;
-        let mounts = RefCell::new(Mounts::of(&store, &self.socket));
+        let mounts = RefCell::new(self.others.mounts(&store));
         let meter = meter(&progress);
         let removed = || {
             mounts.borrow_mut().tell_removed(&names);

@@ -44,14 +44,8 @@ pub(crate) struct Remove {
     #[arg(long)]
     force: bool,
 
-    /// Fail if an import is under way.
-    #[arg(long)]
-    no_wait: bool,
-
-    /// The control socket of a mount of the store, if that is not in its usual
-    /// place. Can be given several times.
-    #[arg(long, value_name = "PATH")]
-    socket: Vec<PathBuf>,
+    #[command(flatten)]
+    others: Others,
 }
 
 const EXAMPLES: &str = "\
@@ -62,7 +56,7 @@ Examples:
 impl Remove {
     pub(crate) fn run(self, dir: &StoreDir) -> Result<ExitCode> {
         let store = dir.open()?;
-        let exclusive = exclusive(&store, self.no_wait)?;
+        let exclusive = self.others.keep_out(&store)?;
         let infos = LocalPathInfoService::new(store.clone());
         let mut paths = PathSet::new();
         for StorePathArg(path) in &self.paths {
@@ -93,7 +87,7 @@ impl Remove {
         names.dedup();
         gc::remove(&exclusive, &paths)?;
         drop(exclusive);
-        Mounts::of(&store, &self.socket).tell_removed(&names);
+        self.others.mounts(&store).tell_removed(&names);
         let mut out = io::stdout().lock();
         for name in &names {
             writeln!(out, "{}/{name}", nix_compat::STORE_DIR)?;
@@ -129,14 +123,34 @@ impl Remove {
     }
 }
 
-/// Keeps others from writing to the store. Says whom it waits for, if it does.
-pub(super) fn exclusive(store: &Arc<LocalStore>, no_wait: bool) -> Result<Exclusive> {
-    let path = store.path().display();
-    let mut waits = |who: &str| {
-        if !no_wait {
-            tracing::info!("waiting for {who}, which writes to {path}");
-        }
-        !no_wait
-    };
-    Ok(store.exclusive(&mut waits)?)
+// How a command that takes something out of a store minds who else uses it.
+#[derive(Debug, Args)]
+pub(super) struct Others {
+    /// Fail if an import is under way.
+    #[arg(long)]
+    no_wait: bool,
+
+    /// The control socket of a mount of the store, if that is not in its usual
+    /// place. Can be given several times.
+    #[arg(long, value_name = "PATH")]
+    socket: Vec<PathBuf>,
+}
+
+impl Others {
+    /// Keeps others from writing to the store. Says whom it waits for, if it does.
+    pub(super) fn keep_out(&self, store: &Arc<LocalStore>) -> Result<Exclusive> {
+        let path = store.path().display();
+        let mut waits = |who: &str| {
+            if !self.no_wait {
+                tracing::info!("waiting for {who}, which writes to {path}");
+            }
+            !self.no_wait
+        };
+        Ok(store.exclusive(&mut waits)?)
+    }
+
+    /// The mounts of the store, to be told.
+    pub(super) fn mounts(&self, store: &LocalStore) -> Mounts {
+        Mounts::of(store, &self.socket)
+    }
 }

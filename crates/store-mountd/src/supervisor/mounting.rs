@@ -12,8 +12,6 @@ use store_fs::fuse::{MountHandle, UnmountError};
 use super::{Event, Post, Replies};
 use crate::failure;
 
-/// Reads of 1 MiB, the most that one request carries.
-const READ_AHEAD_KIB: u32 = 1024;
 /// Enough to look through /proc.
 const STACK: usize = 256 << 10;
 
@@ -55,7 +53,7 @@ impl Mounting {
                     let handle = handle.as_mut();
                     let (outcome, replies) = match act {
                         Act::ReadAhead => {
-                            handle.inspect(|handle| read_ahead(handle));
+                            handle.inspect(|handle| handle.read_far_ahead());
                             continue;
                         }
                         Act::Unmount(replies) => (handle.map(unmount), replies),
@@ -72,12 +70,6 @@ impl Mounting {
     pub(super) fn act(&self, act: Act) {
         // The thread ends with this sender only.
         let _ = self.acts.send(act);
-    }
-}
-
-fn read_ahead(handle: &MountHandle) {
-    if let Err(error) = handle.set_read_ahead(READ_AHEAD_KIB) {
-        tracing::debug!(%error, "the kernel's read-ahead stays as it is");
     }
 }
 

@@ -9,17 +9,38 @@ use crate::{
     manager::Manager,
 };
 
-fn ready(mountpoint: &str) -> (Place, String) {
+fn ready() -> (Place, String) {
     let place = Place::new();
     plant(&place.path("tree"));
     let name = place.import(&place.path("tree"));
-    fs::create_dir(place.path(mountpoint)).unwrap();
+    fs::create_dir(place.path("mnt")).unwrap();
     (place, name)
+}
+
+/// A mount that a manager has started, and that has said so.
+fn served() -> (Place, String, Manager, Mount) {
+    let (place, name) = ready();
+    let mut manager = Manager::new(&place);
+    let mount = started(&place, &manager);
+    manager.wait_for("READY=1");
+    (place, name, manager, mount)
+}
+
+fn started(place: &Place, manager: &Manager) -> Mount {
+    let mountpoint = place.path("mnt");
+    Mount::start(&mut manager.mount(place, &mountpoint, &[]), mountpoint)
+}
+
+/// The next supervisor of the mount that the manager keeps.
+fn resumed(place: &Place, manager: &Manager) -> Mount {
+    let mountpoint = place.path("mnt");
+    let mut command = manager.mount(place, &mountpoint, &[]);
+    Mount::start_until(&mut command, mountpoint, "resumed ")
 }
 
 #[test]
 fn a_service_says_when_it_is_ready_what_it_does_and_when_it_stops() {
-    let (place, name) = ready("mnt");
+    let (place, name) = ready();
     let mut manager = Manager::new(&place);
     let mountpoint = place.path("mnt");
     let mut command = manager.mount(&place, &mountpoint, &[]);
@@ -46,7 +67,7 @@ fn a_service_says_when_it_is_ready_what_it_does_and_when_it_stops() {
 
 #[test]
 fn a_start_that_takes_long_says_so() {
-    let (place, _) = ready("mnt");
+    let (place, _) = ready();
     let mut manager = Manager::new(&place);
     let mountpoint = place.path("mnt");
     let fault = ["--test-fault", "hang:init:taken"];
@@ -67,14 +88,7 @@ fn a_start_that_takes_long_says_so() {
 
 #[test]
 fn the_next_supervisor_takes_over_from_a_killed_one() {
-    let (place, name) = ready("mnt");
-    let mut manager = Manager::new(&place);
-    let mountpoint = place.path("mnt");
-    let mut first = Mount::start(
-        &mut manager.mount(&place, &mountpoint, &[]),
-        mountpoint.clone(),
-    );
-    manager.wait_for("READY=1");
+    let (place, name, mut manager, mut first) = served();
     let tree = first.path(&name);
     let held = fs::File::open(tree.join("big")).unwrap();
     let orphan = first.worker();
@@ -83,8 +97,7 @@ fn the_next_supervisor_takes_over_from_a_killed_one() {
     // Somebody serves meanwhile.
     assert_same_trees(&place.path("tree"), &tree);
 
-    let mut command = manager.mount(&place, &mountpoint, &[]);
-    let mut second = Mount::start_until(&mut command, mountpoint.clone(), "resumed ");
+    let mut second = resumed(&place, &manager);
     manager.wait_for("READY=1");
     assert_ne!(second.worker(), orphan);
     assert!(!runs(orphan), "two workers");
@@ -98,20 +111,14 @@ fn the_next_supervisor_takes_over_from_a_killed_one() {
 
 #[test]
 fn a_start_that_fails_leaves_the_mount_and_its_worker() {
-    let (place, name) = ready("mnt");
-    let mut manager = Manager::new(&place);
-    let mountpoint = place.path("mnt");
-    let mut first = Mount::start(
-        &mut manager.mount(&place, &mountpoint, &[]),
-        mountpoint.clone(),
-    );
-    manager.wait_for("READY=1");
+    let (place, name, mut manager, mut first) = served();
     let held = fs::File::open(first.path(&name).join("big")).unwrap();
     let orphan = first.worker();
     first.signal(Signal::SIGKILL);
     first.wait();
     // Neither a setting that is refused, nor one that cannot be met now, is
     // worth the mount.
+    let mountpoint = place.path("mnt");
     let mut broken = manager.mount(&place, &mountpoint, &["--threads", "0"]);
     assert!(!broken.output().unwrap().status.success());
     assert!(first.is_mounted() && runs(orphan));
@@ -119,7 +126,7 @@ fn a_start_that_fails_leaves_the_mount_and_its_worker() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut command = manager.mount(&place, &mountpoint, &["--metrics-listen", &address]);
-    let second = Mount::start_until(&mut command, mountpoint.clone(), "no metrics of this mount");
+    let second = Mount::start_until(&mut command, mountpoint, "no metrics of this mount");
     second.wait_for("resumed ");
     manager.wait_for("READY=1");
     assert_same_trees(&place.path("tree"), &second.path(&name));
@@ -130,14 +137,7 @@ fn a_start_that_fails_leaves_the_mount_and_its_worker() {
 
 #[test]
 fn a_worker_that_died_with_its_supervisor_is_replaced_by_the_next() {
-    let (place, name) = ready("mnt");
-    let mut manager = Manager::new(&place);
-    let mountpoint = place.path("mnt");
-    let mut first = Mount::start(
-        &mut manager.mount(&place, &mountpoint, &[]),
-        mountpoint.clone(),
-    );
-    manager.wait_for("READY=1");
+    let (place, name, manager, mut first) = served();
     let worker = first.worker();
     first.signal(Signal::SIGKILL);
     kill(worker, Signal::SIGKILL).unwrap();
@@ -146,8 +146,7 @@ fn a_worker_that_died_with_its_supervisor_is_replaced_by_the_next() {
     let reader = thread::spawn(move || fs::read(tree.join("bin/run")).unwrap());
     thread::sleep(Duration::from_millis(200));
     assert!(!reader.is_finished(), "nobody serves");
-    let mut command = manager.mount(&place, &mountpoint, &[]);
-    let second = Mount::start_until(&mut command, mountpoint.clone(), "resumed ");
+    let second = resumed(&place, &manager);
     assert_eq!(reader.join().unwrap(), b"#!/bin/sh\necho run\n");
     second.stop();
 }
@@ -155,28 +154,18 @@ fn a_worker_that_died_with_its_supervisor_is_replaced_by_the_next() {
 #[test]
 fn a_mount_that_is_gone_is_mounted_anew() {
     require_root();
-    let (place, name) = ready("mnt");
-    let mut manager = Manager::new(&place);
-    let mountpoint = place.path("mnt");
-    let mut first = Mount::start(
-        &mut manager.mount(&place, &mountpoint, &[]),
-        mountpoint.clone(),
-    );
-    manager.wait_for("READY=1");
+    let (place, name, mut manager, mut first) = served();
     let orphan = first.worker();
     first.signal(Signal::SIGKILL);
     first.wait();
-    nix::mount::umount(&mountpoint).unwrap();
+    nix::mount::umount(&place.path("mnt")).unwrap();
     // The orphan ends with the mount; the manager has its descriptors still.
     let end = std::time::Instant::now() + Duration::from_secs(20);
     while runs(orphan) {
         assert!(std::time::Instant::now() < end, "the orphan stays");
         thread::sleep(Duration::from_millis(10));
     }
-    let second = Mount::start(
-        &mut manager.mount(&place, &mountpoint, &[]),
-        mountpoint.clone(),
-    );
+    let second = started(&place, &manager);
     manager.wait_for("READY=1");
     assert_same_trees(&place.path("tree"), &second.path(&name));
     second.stop();
@@ -184,14 +173,7 @@ fn a_mount_that_is_gone_is_mounted_anew() {
 
 #[test]
 fn a_restart_keeps_the_mount_and_a_stop_does_not() {
-    let (place, name) = ready("mnt");
-    let mut manager = Manager::new(&place);
-    let mountpoint = place.path("mnt");
-    let mut first = Mount::start(
-        &mut manager.mount(&place, &mountpoint, &[]),
-        mountpoint.clone(),
-    );
-    manager.wait_for("READY=1");
+    let (place, name, mut manager, mut first) = served();
     let held = fs::File::open(first.path(&name).join("big")).unwrap();
     // RestartKillSignal= of the unit.
     first.signal(Signal::SIGUSR2);
@@ -202,8 +184,7 @@ fn a_restart_keeps_the_mount_and_a_stop_does_not() {
     manager.catch_up();
     assert_eq!(manager.stored.len(), 4);
 
-    let mut command = manager.mount(&place, &mountpoint, &[]);
-    let mut second = Mount::start_until(&mut command, mountpoint.clone(), "resumed ");
+    let mut second = resumed(&place, &manager);
     assert_same_trees(&place.path("tree"), &second.path(&name));
     drop(held);
     second.signal(Signal::SIGTERM);
@@ -213,14 +194,7 @@ fn a_restart_keeps_the_mount_and_a_stop_does_not() {
 
 #[test]
 fn the_end_of_a_mount_in_use_is_waited_for_over_a_restart() {
-    let (place, name) = ready("mnt");
-    let mut manager = Manager::new(&place);
-    let mountpoint = place.path("mnt");
-    let mut first = Mount::start(
-        &mut manager.mount(&place, &mountpoint, &[]),
-        mountpoint.clone(),
-    );
-    manager.wait_for("READY=1");
+    let (place, name, mut manager, mut first) = served();
     let held = fs::File::open(first.path(&name).join("big")).unwrap();
     first.signal(Signal::SIGTERM);
     first.wait_for("served until the last user is done");
@@ -231,8 +205,7 @@ fn the_end_of_a_mount_in_use_is_waited_for_over_a_restart() {
     first.wait();
 
     manager.messages.clear();
-    let mut command = manager.mount(&place, &mountpoint, &[]);
-    let mut second = Mount::start_until(&mut command, mountpoint.clone(), "resumed ");
+    let mut second = resumed(&place, &manager);
     manager.wait_for("READY=1");
     assert_eq!(held.metadata().unwrap().len(), 3_000_000);
     // It was asked by nobody else yet.
@@ -249,7 +222,7 @@ fn the_end_of_a_mount_in_use_is_waited_for_over_a_restart() {
 #[test]
 fn a_mount_in_another_namespace_is_served_until_a_second_signal() {
     require_root();
-    let (place, _) = ready("mnt");
+    let (place, _) = ready();
     let mut mount = place.mount(&[]);
     let mut holder = std::process::Command::new("unshare")
         .args(["--mount", "--propagation", "private", "sleep", "1000"])
@@ -272,7 +245,7 @@ fn a_mount_in_another_namespace_is_served_until_a_second_signal() {
 
 #[test]
 fn a_mount_that_the_manager_has_no_room_for_is_not_left() {
-    let (place, name) = ready("mnt");
+    let (place, name) = ready();
     let manager = Manager::new(&place);
     let mountpoint = place.path("mnt");
     let mut command = manager.mount(&place, &mountpoint, &[]);
@@ -286,7 +259,7 @@ fn a_mount_that_the_manager_has_no_room_for_is_not_left() {
 
 #[test]
 fn a_mount_that_nobody_keeps_is_not_left() {
-    let (place, name) = ready("mnt");
+    let (place, name) = ready();
     let mut mount = place.mount(&[]);
     mount.signal(Signal::SIGUSR2);
     mount.wait_for("goes on");
