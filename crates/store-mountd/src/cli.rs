@@ -78,6 +78,7 @@ pub(crate) enum Command {
     Upgrade(commands::upgrade::Upgrade),
     Unmount(commands::unmount::Unmount),
     CheckConfig(commands::check_config::CheckConfig),
+    CheckBoot(commands::check_boot::CheckBoot),
     Import(commands::import::Import),
     Ls(commands::ls::Ls),
     Export(commands::export::Export),
@@ -93,6 +94,8 @@ pub(crate) enum Command {
     Worker(worker::Worker),
     #[command(hide = true)]
     Probe(supervisor::probe::Ask),
+    #[command(hide = true)]
+    Copy(supervisor::copier::Copy),
 }
 
 impl Command {
@@ -130,6 +133,7 @@ impl Cli {
             Command::Upgrade(command) => command.run(),
             Command::Unmount(command) => command.run(),
             Command::CheckConfig(command) => command.run(),
+            Command::CheckBoot(command) => command.run(),
             Command::Import(command) => command.run(&store),
             Command::Ls(command) => command.run(&store),
             Command::Export(command) => command.run(&store),
@@ -143,6 +147,7 @@ impl Cli {
             Command::Man(command) => command.run(),
             Command::Worker(command) => command.run(),
             Command::Probe(command) => command.run(),
+            Command::Copy(command) => command.run(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The subcommands, one in each file.
 
+pub(crate) mod check_boot;
 pub(crate) mod check_config;
 pub(crate) mod completions;
 pub(crate) mod export;

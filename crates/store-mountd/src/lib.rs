@@ -23,6 +23,7 @@ mod place;
 mod root;
 mod roots;
 mod signals;
+mod startup;
 mod supervisor;
 #[cfg(test)]
 mod unit;

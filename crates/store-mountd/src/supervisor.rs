@@ -6,10 +6,12 @@
 //! store's runs here, its memory is locked, and it needs no file once it runs.
 //!
 //! One loop waits for all that can happen. Nothing in it may wait for the
-//! mount: what has to is done elsewhere, by [`mounting`] and [`probe`].
+//! mount: what has to is done elsewhere, by [`mounting`], [`probe`] and
+//! [`copier`].
 
 mod binary;
 mod child;
+pub(crate) mod copier;
 mod handed;
 mod mounting;
 mod patience;
@@ -135,8 +137,6 @@ struct Supervisor {
     started: Instant,
     upgrade: Option<Upgrade>,
     removals: Removals,
-    /// How many programs were copied.
-    copies: u64,
     paths: u64,
     last_death: Option<String>,
     died_at: Option<Instant>,
@@ -171,6 +171,7 @@ impl Supervisor {
                 self.on_event(event);
             }
             self.on_worker();
+            self.on_copier();
             self.on_candidate();
             self.on_probe();
             self.notifier.flush();
@@ -188,6 +189,9 @@ impl Supervisor {
         let workers = workers.chain(self.upgrade.iter().filter_map(Upgrade::process));
         for fd in workers.flat_map(Process::fds) {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        if let Some(pidfd) = self.upgrade.as_ref().and_then(Upgrade::copier) {
+            fds.push(PollFd::from_borrowed_fd(pidfd, PollFlags::IN));
         }
         if let Some(link) = self.probe.link() {
             fds.push(PollFd::new(link, PollFlags::IN));
@@ -220,7 +224,6 @@ impl Supervisor {
         match event {
             Event::Asked(request, replies) => self.on_request(request, replies),
             Event::Unmount(outcome, replies) => self.on_unmount(outcome, replies),
-            Event::Copied(number, copied) => self.on_copied(number, copied),
         }
     }
 

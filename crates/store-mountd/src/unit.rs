@@ -1,4 +1,4 @@
-//! The unit file, against the program.
+//! The unit files, against the program.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,7 @@ use crate::{
 };
 
 const UNIT: &str = include_str!("../../../systemd/tvix-store-mount.service");
+const CHECK_UNIT: &str = include_str!("../../../systemd/tvix-store-mount-check.service");
 
 /// The values of each option by section and name, those of repeated ones one
 /// after the other.
@@ -58,6 +59,19 @@ fn the_program_understands_how_it_is_started() {
     assert_eq!(words.next(), Some("@store-mountd"));
     assert_eq!(words.next_back(), Some(DEFAULT_FILE));
     assert_eq!(option("Unit", "ConditionPathExists"), DEFAULT_FILE);
+}
+
+#[test]
+fn the_program_understands_how_the_system_is_checked() {
+    let start = CHECK_UNIT
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart="));
+    let cli = Cli::try_parse_from(start.unwrap().split(' ')).unwrap();
+    assert!(
+        matches!(cli.command, Command::CheckBoot(_)),
+        "{:?}",
+        cli.command
+    );
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use super::scene::{CACHED, PASSTHROUGH, Scene};
 use anyhow::{Result, ensure};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 use system_tests::counts::repetitions;
-use system_tests::mountd::MountOptions;
-use system_tests::mountd::processes::{signal, state, wait_until};
+use system_tests::mountd::processes::{Connection, signal, state, wait_until};
+use system_tests::mountd::{self, MountOptions, Store};
+use system_tests::scratch;
 
 const HANGS: MountOptions = MountOptions {
     more: &[
@@ -148,4 +150,37 @@ fn upgrades_are_not_noticed_cached() -> Result<()> {
 #[test]
 fn upgrades_are_not_noticed_passthrough() -> Result<()> {
     upgrade_many("passthrough", PASSTHROUGH)
+}
+
+/// The program is read through the mount that it is to serve.
+#[test]
+fn a_reload_of_a_program_on_the_mount_survives_the_worker() -> Result<()> {
+    scratch::require_root_and_fuse()?;
+    let dir = scratch::dir("reload")?;
+    let program = dir.path().join("store-mountd");
+    std::fs::copy(mountd::program()?, &program)?;
+    let store = Store::new(&dir.path().join("store"))?.used_by(0, 0, &program);
+    let paths = store.import(&[&program])?;
+    let mounted = store.mount(MountOptions {
+        more: &["--test-fault", "kill:read:taken"],
+        ..CACHED
+    })?;
+    let connection = Connection::of(mounted.path())?;
+    let on_mount = mounted.path().join(mountd::name_of(&paths[0])?);
+    let none = None::<&str>;
+    mount(Some(&on_mount), &program, none, MsFlags::MS_BIND, none)?;
+    signal(mounted.pid(), Signal::SIGHUP)?;
+    let upgraded = wait_until("an upgrade", Duration::from_secs(60), || {
+        Ok(mounted.messages().contains("upgraded to"))
+    });
+    if upgraded.is_err() {
+        // Who waits for the mount could not be ended, nor looked at.
+        connection.abort()?;
+    }
+    umount2(&program, MntFlags::MNT_DETACH)?;
+    upgraded?;
+    let messages = mounted.messages();
+    ensure!(messages.contains("worker 1 "), "it did not die: {messages}");
+    ensure!(mounted.stop()?.code == Some(0), "{messages}");
+    Ok(())
 }

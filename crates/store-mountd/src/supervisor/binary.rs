@@ -8,7 +8,7 @@ use std::{
     env,
     ffi::{CString, OsStr, OsString},
     fs::File,
-    io::{self, Seek as _},
+    io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::{OsStrExt as _, OsStringExt as _},
@@ -32,6 +32,12 @@ pub(crate) const ARGV0: &str = "@store-mountd";
 /// asked for.
 const EXECUTABLE: MemfdFlags = MemfdFlags::from_bits_retain(0x10);
 
+/// Nothing changes any more what has them.
+const SEALS: SealFlags = SealFlags::WRITE
+    .union(SealFlags::SHRINK)
+    .union(SealFlags::GROW)
+    .union(SealFlags::SEAL);
+
 /// A program that can be run without a path.
 #[derive(Debug)]
 pub(crate) struct Binary {
@@ -45,12 +51,7 @@ impl Binary {
         let Some(origin) = env::var_os(ORIGIN) else {
             return Ok(None);
         };
-        let file = own_file()?;
-        let sealed = fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
-        Ok(sealed.then(|| Self {
-            file: file.into(),
-            origin: origin.into(),
-        }))
+        Ok(Self::sealed(own_file()?, origin.into()).ok())
     }
 
     /// The one that runs, where it is.
@@ -72,17 +73,26 @@ impl Binary {
     /// If it cannot be read, or is no regular file.
     pub(crate) fn copy_of(path: &Path) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        Self::copy(file, path.to_owned())
-    }
-
-    /// A copy of an open file, from where it is read next.
-    ///
-    /// # Errors
-    /// As [`copy_of`](Self::copy_of).
-    pub(crate) fn copy(file: File, path: PathBuf) -> Result<Self> {
         let is_file = file.metadata()?.is_file();
         anyhow::ensure!(is_file, "{} is not a file", path.display());
-        copy(file, path)
+        copy(file, path.to_owned())
+    }
+
+    /// A copy of the file at `origin` that was made elsewhere.
+    ///
+    /// # Errors
+    /// If it can still be changed, or is not in memory.
+    pub(crate) fn sealed(file: File, origin: PathBuf) -> Result<Self> {
+        let is_sealed = fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SEALS));
+        anyhow::ensure!(
+            is_sealed,
+            "{} is not a sealed file in memory",
+            origin.display()
+        );
+        Ok(Self {
+            file: file.into(),
+            origin,
+        })
     }
 
     /// What it was copied from.
@@ -128,10 +138,7 @@ fn copy(mut from: File, origin: PathBuf) -> Result<Binary> {
     let mut memory = File::from(memory.context("cannot make a file in memory")?);
     io::copy(&mut from, &mut memory)
         .with_context(|| format!("cannot copy {} to memory", origin.display()))?;
-    // Whoever gets the descriptor reads it from here on.
-    memory.rewind().context("cannot rewind a file in memory")?;
-    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    fcntl_add_seals(&memory, seals).context("cannot seal a file in memory")?;
+    fcntl_add_seals(&memory, SEALS).context("cannot seal a file in memory")?;
     Ok(Binary {
         file: memory.into(),
         origin,
@@ -174,5 +181,13 @@ mod tests {
     fn only_files_are_copied() {
         let error = Binary::copy_of("/".as_ref()).unwrap_err();
         assert!(error.to_string().contains("not a file"), "{error}");
+    }
+
+    #[test]
+    fn what_can_be_changed_is_refused() {
+        let error = Binary::sealed(own_file().unwrap(), own_path().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("not a sealed file"), "{error}");
+        let copy = Binary::copy_of_this().unwrap();
+        Binary::sealed(copy.file.into(), copy.origin).unwrap();
     }
 }

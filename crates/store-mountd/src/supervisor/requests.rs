@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{Binary, mounting::Outcome};
+use super::mounting::Outcome;
 use crate::control::{Conduct, InFlight, Report, Status};
 
 /// Longer than anything that is asked takes: an upgrade has deadlines of its
@@ -29,8 +29,6 @@ pub(super) enum Event {
     Asked(Request, Replies),
     /// An act on the mount was done.
     Unmount(Outcome, Option<Replies>),
-    /// The program for an upgrade was copied, or not; which one it is.
-    Copied(u64, Result<Binary>),
 }
 
 /// Where an answer goes.
@@ -43,8 +41,8 @@ pub(super) enum Request {
     Status,
     /// Which requests of the kernel are being handled.
     InFlight,
-    /// Replace the worker by one of this program; without a file, by what is
-    /// where this program came from.
+    /// Replace the worker by one of this program, a sealed file in memory;
+    /// without a file, by what is where this program came from.
     Upgrade(Option<(File, PathBuf)>),
     /// Unmount; by force even if it is in use.
     Unmount {

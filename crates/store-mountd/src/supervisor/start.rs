@@ -264,7 +264,6 @@ impl Beginning {
             started: now,
             upgrade: None,
             removals: Removals::default(),
-            copies: 0,
             paths: 0,
             last_death: None,
             died_at: None,

@@ -8,15 +8,16 @@
 use std::{
     fs::File,
     mem,
+    os::fd::{AsFd as _, BorrowedFd},
     path::PathBuf,
-    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow};
 
 use super::{
-    Binary, Event, Phase, Replies, Reply, Supervisor,
+    Binary, Phase, Replies, Reply, Supervisor,
+    copier::Copier,
     process::{Process, Stage},
 };
 use crate::{failure, link::Report};
@@ -24,9 +25,6 @@ use crate::{failure, link::Report};
 /// How long it may take to copy the program, then to open the store, and again
 /// to serve.
 const DEADLINE: Duration = Duration::from_secs(30);
-
-/// Enough to copy a file.
-const STACK: usize = 256 << 10;
 
 /// An upgrade under way.
 #[derive(Debug)]
@@ -38,8 +36,8 @@ pub(super) struct Upgrade {
 
 #[derive(Debug)]
 enum Step {
-    /// The new program is copied to memory; which copy it is.
-    Copying(u64),
+    /// The new program is copied to memory.
+    Copying(Copier),
     /// The new worker gets ready.
     Preparing(Process, Binary),
     /// The old worker ends, the new one waits.
@@ -47,13 +45,6 @@ enum Step {
     /// The new worker serves, but the mount did not answer yet. The binary is
     /// the old one.
     Proving(Binary),
-}
-
-/// Where a program comes from.
-#[derive(Debug)]
-enum Source {
-    File(File, PathBuf),
-    Path(PathBuf),
 }
 
 impl Upgrade {
@@ -80,14 +71,22 @@ impl Upgrade {
         }
     }
 
+    /// Readable when the program was copied.
+    pub(super) fn copier(&self) -> Option<BorrowedFd<'_>> {
+        match &self.step {
+            Step::Copying(copier) => Some(copier.pidfd()),
+            Step::Preparing(..) | Step::Ending(..) | Step::Proving(_) => None,
+        }
+    }
+
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
     }
 }
 
 impl Supervisor {
-    /// Upgrades to the program in a file, or to what is now where this program
-    /// came from.
+    /// Upgrades to the program in a sealed file, or to what is now where this
+    /// program came from.
     pub(super) fn upgrade_in_place(
         &mut self,
         file: Option<(File, PathBuf)>,
@@ -110,41 +109,26 @@ impl Supervisor {
         if self.phase != Phase::Up {
             return Err(anyhow!("the mount is not being served"));
         }
-        let source = match file {
-            Some((file, path)) => Source::File(file, path),
-            None => Source::Path(self.binary.origin().to_owned()),
-        };
-        self.copies += 1;
-        let (number, post) = (self.copies, self.mailbox.post());
-        // It may be on the mount, where reading it takes workers, and so this
-        // thread.
-        thread::Builder::new()
-            .name("copy".to_owned())
-            .stack_size(STACK)
-            .spawn(move || {
-                let copied = match source {
-                    Source::File(file, path) => Binary::copy(file, path),
-                    Source::Path(path) => Binary::copy_of(&path),
-                };
-                post.send(Event::Copied(number, copied));
-            })
-            .context("cannot start a thread")?;
-        Ok(Step::Copying(number))
+        if let Some((file, path)) = file {
+            return self.start_candidate(Binary::sealed(file, path)?);
+        }
+        let copier = Copier::start(&self.binary, self.binary.origin(), self.null.as_fd());
+        Ok(Step::Copying(copier.context("cannot start a process")?))
     }
 
-    /// A program was copied, or could not be.
-    pub(super) fn on_copied(&mut self, number: u64, copied: Result<Binary>) {
-        let is_this = |upgrade: &mut Upgrade| match upgrade.step {
-            Step::Copying(awaited) => awaited == number,
-            _ => false,
+    /// Whether a program was copied, or could not be.
+    pub(super) fn on_copier(&mut self) {
+        let copied = match self.upgrade.as_ref().map(|upgrade| &upgrade.step) {
+            Some(Step::Copying(copier)) => copier.copied(),
+            _ => None,
         };
-        // It may have been given up.
-        let Some(upgrade) = self.upgrade.take_if(is_this) else {
+        let Some(copied) = copied else {
             return;
         };
+        let replies = self.upgrade.take().and_then(|upgrade| upgrade.replies);
         match copied.and_then(|binary| self.start_candidate(binary)) {
-            Ok(step) => self.upgrade = Some(Upgrade::at(step, upgrade.replies)),
-            Err(error) => self.refuse(error, upgrade.replies),
+            Ok(step) => self.upgrade = Some(Upgrade::at(step, replies)),
+            Err(error) => self.refuse(error, replies),
         }
     }
 
@@ -315,16 +299,11 @@ impl Supervisor {
         };
         upgrade.deadline = now + DEADLINE;
         match upgrade.step {
-            Step::Copying(_) => {
-                return self.refuse(
-                    anyhow!("the program cannot be read in time"),
-                    upgrade.replies,
-                );
-            }
             Step::Proving(old) => {
                 return self.roll_back(old, "the mount does not answer", upgrade.replies);
             }
             // Its end is noticed, and so is the reason.
+            Step::Copying(ref mut copier) => copier.give_up(),
             Step::Preparing(ref mut process, _) => process.kill("it does not get ready"),
             // The old worker was killed and waits for a disk: so do all.
             Step::Ending(..) => {}
