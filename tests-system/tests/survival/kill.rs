@@ -67,9 +67,14 @@ fn killed_workers_are_not_noticed_without_resend() -> Result<()> {
 fn workers_die_while_they_start_and_while_they_serve() -> Result<()> {
     let kills = repetitions("kill -9 of whatever worker there is", 100, 15);
     let mut scene = Scene::new(CACHED)?;
-    for _ in 0..kills {
-        scene.pause(Duration::from_millis(60));
+    for round in 0..kills {
+        if round % 4 == 0 {
+            // The end of a crash loop, in which workers would be started ever more seldom.
+            scene.ask()?;
+            std::thread::sleep(Duration::from_millis(1050));
+        }
         let worker = scene.worker()?;
+        scene.pause(Duration::from_millis(40));
         // It may be gone already.
         let _ = signal(worker, nix::sys::signal::Signal::SIGKILL);
     }
