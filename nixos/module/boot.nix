@@ -11,6 +11,8 @@ let
     kernelSwitch
     program
     ;
+  # Not the mountpoint itself: an overlay that is mounted there waits for these units.
+  above = dirOf (inInitrd cfg.mountPoint);
 in
 {
   config = lib.mkIf (cfg.enable && cfg.bootFromStore) {
@@ -31,7 +33,7 @@ in
           DefaultDependencies = false;
           # What is required and stops takes with it who requires it, as switch-root would make it.
           IgnoreOnIsolate = true;
-          RequiresMountsFor = inInitrd cfg.mountPoint;
+          RequiresMountsFor = above;
           ConditionKernelCommandLine = kernelSwitch;
         };
         serviceConfig = {
@@ -55,7 +57,7 @@ in
         before = [ "initrd-fs.target" ];
         unitConfig = {
           RequiresMountsFor = [
-            (inInitrd cfg.mountPoint)
+            above
             (inInitrd cfg.storeDir)
           ];
           ConditionKernelCommandLine = kernelSwitch;
@@ -65,8 +67,22 @@ in
             inherit program;
             config = "/etc/tvix-store-mount/config.toml";
           };
+          # Not for a store that cannot be opened: that is told once, and not every five seconds over
+          # what is typed in the emergency shell.
+          Restart = "on-abnormal";
           # Who sees the emergency shell sees why.
           StandardError = "journal+console";
+        };
+      };
+
+      # The rest is in the shipped unit, whose program is the one in the initrd.
+      services.tvix-store-mount-check = {
+        overrideStrategy = "asDropin";
+        requiredBy = [ "initrd-fs.target" ];
+        unitConfig = {
+          # With another mountPoint, the file system that the system is on.
+          RequiresMountsFor = "/sysroot/nix/store";
+          ConditionKernelCommandLine = kernelSwitch;
         };
       };
     };

@@ -37,7 +37,8 @@ in
       ];
       restartIfChanged = false;
       unitConfig = {
-        RequiresMountsFor = cfg.storeDir;
+        # Links on a file system that is not mounted would keep nothing.
+        RequiresMountsFor = [ cfg.storeDir ] ++ cfg.gc.roots;
         ConditionPathIsReadWrite = cfg.storeDir;
       }
       # On a machine that runs from its disk, what is in use tells nothing of the store.
@@ -70,6 +71,7 @@ in
             "--roots /nix/var/nix/gcroots"
             "--roots /nix/var/nix/profiles"
           ]
+          ++ map (root: "--roots ${lib.escapeShellArg root}") cfg.gc.roots
           ++ optional (cfg.gc.options != "") cfg.gc.options
         );
       serviceConfig = {
@@ -79,8 +81,10 @@ in
         RuntimeDirectory = "tvix-store-mount-gc";
         WorkingDirectory = "/run/tvix-store-mount-gc";
 
-        # It sees what all processes use, and where the links of all users lead.
+        # It sees what all processes use, and where the links of all users lead. What it writes belongs
+        # to whoever has the store. No PrivateTmp, which would hide links.
         CapabilityBoundingSet = [
+          "CAP_CHOWN"
           "CAP_DAC_OVERRIDE"
           "CAP_SYS_PTRACE"
         ];

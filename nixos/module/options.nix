@@ -239,6 +239,16 @@ in
         description = "When, in the format of {manpage}`systemd.time(7)`.";
       };
 
+      roots = mkOption {
+        type = types.listOf types.path;
+        default = [ ];
+        example = [ "/srv/deployments" ];
+        description = ''
+          Directories of links that keep what they lead to, beside those that
+          Nix has.
+        '';
+      };
+
       options = mkOption {
         type = types.singleLineStr;
         default = "";

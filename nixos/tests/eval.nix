@@ -77,6 +77,22 @@ let
     "the system is not looked for before" =
       says "Before=initrd-fs.target" (initrdUnit plain)
       && elem "initrd-fs.target" (initrdUnits plain)."tvix-store-mount.service".requiredBy;
+    "a store that cannot be opened is told once" =
+      says "Restart=on-abnormal" (initrdUnit plain) && lacks "Restart=" (mainUnit plain);
+    "the system is checked before it is switched to" =
+      let
+        check = (initrdUnits plain)."tvix-store-mount-check.service";
+        shipped = lib.readFile ../../systemd/tvix-store-mount-check.service;
+      in
+      check.overrideStrategy == "asDropin"
+      && elem "initrd-fs.target" check.requiredBy
+      && says "RequiresMountsFor=/sysroot/nix/store" check.text
+      && lacks "ExecStart=" check.text
+      && says "Before=initrd-fs.target" shipped
+      && says "ExecStart=/usr/bin/store-mountd check-boot --root /sysroot\n" shipped;
+    "and never again" =
+      !plain.systemd.units ? "tvix-store-mount-check.service"
+      && !(initrdUnits elsewhere) ? "tvix-store-mount-check.service";
     "the file system of the store is waited for" =
       says "RequiresMountsFor=/sysroot/var/lib/tvix-store-mount" (initrdUnit plain);
     "the kernel's command line switches all of it off" =
@@ -86,6 +102,7 @@ let
           "tvix-store-mount-prepare.service"
           "tvix-store-mount-upper.service"
           "tvix-store-mount.service"
+          "tvix-store-mount-check.service"
           "sysroot-nix-store.mount"
         ]
       && says "ConditionKernelCommandLine=!tvix-store-mount=off" (mainUnit plain);
@@ -129,6 +146,13 @@ let
       says
         "lowerdir=/run/tvix-store-mount/lower,upperdir=/sysroot/nix/.rw-store/store,workdir=/sysroot/nix/.rw-store/work"
         (initrdUnits plain)."sysroot-nix-store.mount".text;
+    "what the overlay waits for does not wait for it" =
+      lib.all (name: lacks "RequiresMountsFor=/sysroot/nix/store\n" (initrdUnits plain).${name}.text)
+        [
+          "tvix-store-mount-prepare.service"
+          "tvix-store-mount-upper.service"
+          "tvix-store-mount.service"
+        ];
     "without an overlay there is none" =
       !(initrdUnits readOnly) ? "sysroot-nix-store.mount"
       && !readOnly.systemd.units ? "tvix-store-mount-register.service";
@@ -147,9 +171,7 @@ let
       ]
       && says "X-RestartIfChanged=false" (registration plain);
     "what Nix hid is shown again at boot" =
-      says "for mark in '/sysroot/nix/.rw-store/store'/*; do\n  if [ -c \"$mark\" ]; then\n    rm " (
-        plain.boot.initrd.systemd.services.tvix-store-mount-upper.script
-      );
+      says "for mark in ${lib.escapeShellArg "/sysroot/nix/.rw-store/store"}/*; do\n  if [ -c \"$mark\" ]; then\n    rm " plain.boot.initrd.systemd.services.tvix-store-mount-upper.script;
     "the running and the booted system are roots of Nix's" =
       lib.all (name: lib.any (says "/nix/var/nix/gcroots/${name} ") plain.systemd.tmpfiles.rules)
         [
@@ -209,6 +231,7 @@ let
   collecting = evaluate (store {
     gc.automatic = true;
     gc.dates = "03:45";
+    gc.roots = [ "/srv/roots" ];
     gc.options = "--compact-above 10";
   });
   gc = {
@@ -219,9 +242,11 @@ let
       && says "Persistent=true" collecting.systemd.units."tvix-store-mount-gc.timer".text
       && elem "timers.target" collecting.systemd.units."tvix-store-mount-gc.timer".wantedBy;
     "flags come last, before them what stays" =
-      lib.hasSuffix "--keep-closure-of known --roots /nix/var/nix/gcroots --roots /nix/var/nix/profiles --compact-above 10" (
+      lib.hasSuffix "--keep-closure-of known --roots /nix/var/nix/gcroots --roots /nix/var/nix/profiles --roots ${lib.escapeShellArg "/srv/roots"} --compact-above 10" (
         gcScript collecting
       );
+    "links that cannot be seen keep nothing, so they are waited for" =
+      says "RequiresMountsFor=/srv/roots" (gcUnit collecting).text;
     "Nix collects first, and knows the store" =
       says "Requires=tvix-store-mount-register.service" (gcUnit plain).text
       && says "Wants=nix-daemon.socket nix-gc.service" (gcUnit plain).text
@@ -356,6 +381,7 @@ let
     extraFlags = "--x";
     generations.verify = 1;
     gc.dates = "two\nlines";
+    gc.roots = [ "relative" ];
     package = "store-mountd";
   };
   valueAt = path: config: lib.getAttrFromPath path config.services.tvix-store-mount;

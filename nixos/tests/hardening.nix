@@ -21,7 +21,8 @@
 
     with subtest("the unit's exposure"):
         # What is left is what a mount for all needs: CAP_SYS_ADMIN, root, no namespaces.
-        machine.succeed("systemd-analyze security --threshold=60 tvix-store-mount.service >&2")
+        # Below 5.0 systemd says "OK".
+        machine.succeed("systemd-analyze security --threshold=50 tvix-store-mount.service >&2")
         rows = json.loads(
             machine.succeed("systemd-analyze security --json=short tvix-store-mount.service")
         )

@@ -91,9 +91,9 @@ mount_id() { # MOUNTPOINT
     done </proc/self/mountinfo
 }
 
-# Ends the script, and the machine.
+# finish [TARGET]: ends the script, and the machine.
 finish() {
     say end
     # As `systemctl poweroff`, which would start logind first where there is none.
-    systemctl --no-block --job-mode=replace-irreversibly start poweroff.target
+    systemctl --no-block --job-mode=replace-irreversibly start "${1:-poweroff.target}"
 }

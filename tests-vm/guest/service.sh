@@ -32,7 +32,7 @@ after() {
 }
 
 clean() {
-    output=$(systemd-analyze verify --man=no /usr/lib/systemd/system/$unit 2>&1)
+    output=$(systemd-analyze verify --man=no /usr/lib/systemd/system/tvix-store-mount*.service 2>&1)
     status=$?
     echo "$output"
     [ $status = 0 ] && [ -z "$output" ]

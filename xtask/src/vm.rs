@@ -10,13 +10,15 @@ mod scenarios;
 mod system;
 
 use crate::{dist, process, sys, workspace};
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use image::Images;
 use lab::Lab;
 use report::Report;
 use scenarios::{SCENARIOS, Scenario};
 use std::fs;
+use std::ops::AddAssign;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Instant;
 
 /// What the command line asks for.
@@ -40,6 +42,13 @@ pub(crate) struct Totals {
     pub(crate) failed: usize,
 }
 
+impl AddAssign for Totals {
+    fn add_assign(&mut self, more: Self) {
+        self.passed += more.passed;
+        self.failed += more.failed;
+    }
+}
+
 /// `cargo xtask vm-test`.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     if options.scenarios.iter().any(|name| name == "list") {
@@ -56,16 +65,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(totals.failed == 0 && totals.passed > 0)
 }
 
-/// A stage of `cargo xtask test`: the scenarios that are quick, or all with full counts.
+/// A stage of `cargo xtask test`: all scenarios.
 pub(crate) fn stage(full: bool) -> Result<Totals> {
-    let (selected, left): (Vec<_>, Vec<_>) = SCENARIOS
-        .iter()
-        .partition(|scenario| full || scenario.is_quick);
-    let totals = run_all(&selected, None, full)?;
-    for scenario in left {
-        println!("not run, `cargo xtask soak` does: {}", scenario.name);
-    }
-    Ok(totals)
+    run_all(&select(&[])?, None, full)
 }
 
 fn select(names: &[&str]) -> Result<Vec<&'static Scenario>> {
@@ -93,30 +95,75 @@ fn run_all(selected: &[&Scenario], accelerator: Option<&str>, full: bool) -> Res
         None => dist::program_for_tests()?,
     };
     let images = Images::prepare(&logs)?;
-    let mut totals = Totals::default();
-    for scenario in selected {
+    let runner = Runner {
+        logs,
+        program,
+        images,
+        accelerator: accelerator.unwrap_or("tcg"),
+        full,
+    };
+    // A machine has one processor.
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    let (measuring, others): (Vec<_>, Vec<_>) =
+        selected.iter().partition(|scenario| scenario.measures);
+    let mut totals = runner.run_all(&others, at_once)?;
+    totals += runner.run_all(&measuring, 1)?;
+    Ok(totals)
+}
+
+/// What all scenarios are run with.
+struct Runner<'a> {
+    logs: PathBuf,
+    program: PathBuf,
+    images: Images,
+    accelerator: &'a str,
+    full: bool,
+}
+
+impl Runner<'_> {
+    fn run_all(&self, scenarios: &[&Scenario], at_once: usize) -> Result<Totals> {
+        let left = Mutex::new(scenarios.iter());
+        let next = || left.lock().ok()?.next();
+        let run_some = || -> Result<Totals> {
+            let mut totals = Totals::default();
+            while let Some(scenario) = next() {
+                totals += self.run(scenario)?;
+            }
+            Ok(totals)
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(run_some)).collect();
+            let mut totals = Totals::default();
+            for thread in threads {
+                let some = thread.join().map_err(|_| anyhow!("a scenario panicked"))?;
+                totals += some?;
+            }
+            Ok(totals)
+        })
+    }
+
+    fn run(&self, scenario: &Scenario) -> Result<Totals> {
         println!("-- {}: {}", scenario.name, scenario.summary);
         let begin = Instant::now();
-        let dir = fresh_dir(&logs.join(scenario.name))?;
-        let mut report = Report::new(&dir.join("report"))?;
+        let dir = fresh_dir(&self.logs.join(scenario.name))?;
+        let mut report = Report::new(scenario.name, &dir.join("report"))?;
         let lab = Lab {
-            images: &images,
-            program: &program,
-            accelerator: accelerator.unwrap_or("tcg"),
+            images: &self.images,
+            program: &self.program,
+            accelerator: self.accelerator,
             dir: &dir,
-            full,
+            full: self.full,
         };
         if let Err(error) = (scenario.run)(&lab, &mut report) {
             report.fail(scenario.name, &format!("{error:#}"));
         }
-        let Totals { passed, failed } = report.totals();
+        let totals = report.totals();
+        let Totals { passed, failed } = totals;
         println!(
             "   {}: {passed} passed, {failed} failed ({:.0?})",
             scenario.name,
             begin.elapsed()
         );
-        totals.passed += passed;
-        totals.failed += failed;
         if failed == 0 {
             lab.discard_disks()?;
         } else {
@@ -126,8 +173,8 @@ fn run_all(selected: &[&Scenario], accelerator: Option<&str>, full: bool) -> Res
         if sys::interrupted() {
             bail!("interrupted");
         }
+        Ok(totals)
     }
-    Ok(totals)
 }
 
 /// The ends of the consoles of a scenario that failed.

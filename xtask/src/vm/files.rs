@@ -85,6 +85,15 @@ pub(super) fn ext4(tree: &Path, label: &str, spare_mib: u64, target: &Path) -> R
     )
 }
 
+/// A file's text in the file system on an image.
+pub(super) fn read_from_ext4(image: &Path, name: &str) -> Result<String> {
+    let request = format!("cat {name}");
+    let text = process::output(Command::new("debugfs").args(["-R", &request]).arg(image))?;
+    // Its status does not say so.
+    ensure!(!text.is_empty(), "{}: no {name}", image.display());
+    Ok(text)
+}
+
 /// Whether the file system on an image is clean and consistent.
 pub(super) fn is_clean(image: &Path) -> Result<(bool, String)> {
     let output = Command::new("e2fsck")

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub(super) const UNIT: &str = "tvix-store-mount.service";
+/// In an initramfs.
+pub(super) const CHECK_UNIT: &str = "tvix-store-mount-check.service";
 pub(super) const CONFIG_FILE: &str = "etc/tvix-store-mount/config.toml";
 
 /// A configuration for the system whose root is at `prefix`.
@@ -57,11 +59,13 @@ impl Lab<'_> {
         process::output(&mut command)
     }
 
-    /// The program, its unit, its configuration, and the test's script, as files to lay over the
+    /// The program, its units, its configuration, and the test's script, as files to lay over the
     /// root of a Debian system.
     pub(super) fn guest_files(&self, root: &Path, script: &str) -> Result<()> {
         files::copy(self.program, root, "usr/bin/store-mountd")?;
-        self.unit(root, "usr/lib/systemd/system")?;
+        for unit in [UNIT, CHECK_UNIT] {
+            self.unit(unit, root, "usr/lib/systemd/system")?;
+        }
         files::write(root, CONFIG_FILE, &config("", "/nix/store"))?;
         let wants = root.join("etc/systemd/system/local-fs.target.wants");
         fs::create_dir_all(&wants).with_context(|| wants.display().to_string())?;
@@ -69,10 +73,10 @@ impl Lab<'_> {
         self.script(root, script)
     }
 
-    /// The unit as it is shipped.
-    pub(super) fn unit(&self, root: &Path, dir: &str) -> Result<()> {
-        let source = workspace::root().join("systemd").join(UNIT);
-        files::copy(&source, root, &format!("{dir}/{UNIT}"))
+    /// A unit as it is shipped.
+    pub(super) fn unit(&self, unit: &str, root: &Path, dir: &str) -> Result<()> {
+        let source = workspace::root().join("systemd").join(unit);
+        files::copy(&source, root, &format!("{dir}/{unit}"))
     }
 
     /// What runs and reports in the guest.

@@ -9,6 +9,7 @@ use std::path::Path;
 /// Collects the checks of a scenario, from the guests' results ports and from the host.
 #[derive(Debug)]
 pub(super) struct Report {
+    scenario: &'static str,
     file: File,
     totals: Totals,
 }
@@ -54,9 +55,10 @@ impl<'a> Line<'a> {
 }
 
 impl Report {
-    pub(super) fn new(path: &Path) -> Result<Self> {
+    pub(super) fn new(scenario: &'static str, path: &Path) -> Result<Self> {
         let file = File::create(path).with_context(|| path.display().to_string())?;
         Ok(Self {
+            scenario,
             file,
             totals: Totals::default(),
         })
@@ -90,7 +92,7 @@ impl Report {
     }
 
     fn say(&mut self, line: &str) {
-        println!("   {line}");
+        println!("   {:10} {line}", self.scenario);
         // The same is on standard output.
         let _ = writeln!(self.file, "{line}");
     }

@@ -3,7 +3,10 @@
 mod boot;
 mod crash;
 mod emergency;
+mod generation;
+mod hardening;
 mod service;
+mod shutdown;
 mod twin;
 mod writable;
 
@@ -15,8 +18,8 @@ use anyhow::Result;
 pub(super) struct Scenario {
     pub(super) name: &'static str,
     pub(super) summary: &'static str,
-    /// Quick enough for each `cargo xtask test`; the others are for `cargo xtask soak`.
-    pub(super) is_quick: bool,
+    /// Compares times, and so runs alone.
+    pub(super) measures: bool,
     pub(super) run: fn(&Lab<'_>, &mut Report) -> Result<()>,
 }
 
@@ -25,37 +28,55 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "service",
         summary: "the unit in a Debian system: start, restart, reload, kills, watchdog, stop",
-        is_quick: true,
+        measures: false,
         run: service::run,
     },
     Scenario {
         name: "boot",
         summary: "a system whose every program is in /nix/store boots from the mount",
-        is_quick: true,
+        measures: false,
         run: boot::run,
     },
     Scenario {
         name: "crash",
         summary: "the worker is killed in the initramfs, during the boot and during the shutdown",
-        is_quick: false,
+        measures: false,
         run: crash::run,
+    },
+    Scenario {
+        name: "shutdown",
+        summary: "reboot and power-off end in order while programs use the mount",
+        measures: false,
+        run: shutdown::run,
+    },
+    Scenario {
+        name: "hardening",
+        summary: "the daemon that serves a running system is confined, and mounts for all",
+        measures: false,
+        run: hardening::run,
     },
     Scenario {
         name: "emergency",
         summary: "a store that is missing or damaged ends a boot with an explanation",
-        is_quick: false,
+        measures: false,
         run: emergency::run,
     },
     Scenario {
         name: "writable",
         summary: "a system boots from an overlay over the mount, and Nix verifies and builds on it",
-        is_quick: false,
+        measures: false,
         run: writable::run,
     },
     Scenario {
         name: "twin",
         summary: "boot, reads and power-off beside the same system with its store on ext4",
-        is_quick: false,
+        measures: true,
         run: twin::run,
+    },
+    Scenario {
+        name: "generation",
+        summary: "a system's life: on ext4, on the mount, a switch under load, roll-back, collection",
+        measures: false,
+        run: generation::run,
     },
 ];

@@ -1,7 +1,7 @@
 //! The system whose every program is in /nix/store, and the ways to have that.
 
 use super::files;
-use super::lab::{CONFIG_FILE, Lab, UNIT, config, guest_file};
+use super::lab::{CHECK_UNIT, CONFIG_FILE, Lab, UNIT, config, guest_file};
 use super::machine::{Disk, Machine};
 use anyhow::{Context as _, Result};
 use std::fs;
@@ -62,6 +62,19 @@ impl System {
         Ok(this)
     }
 
+    /// The same root with the daemon installed, and another initramfs, which mounts the store over
+    /// what the root has in /nix/store. The root's store is left to be imported.
+    pub(super) fn with_mount(&self, lab: &Lab<'_>) -> Result<Self> {
+        let this = Self {
+            nix_store: NixStore::Overlay,
+            root: self.root.clone(),
+            initrd: self.initrd.with_file_name("initrd-mount.d"),
+        };
+        this.install(lab)?;
+        this.make_initrd(lab)?;
+        Ok(this)
+    }
+
     /// The store's directory in the root.
     pub(super) fn store(&self) -> PathBuf {
         self.root.join("var/lib/tvix-store-mount")
@@ -108,7 +121,7 @@ impl System {
     /// What the main system has of the daemon, which comes from the initramfs.
     fn install(&self, lab: &Lab<'_>) -> Result<()> {
         let root = &self.root;
-        lab.unit(root, "etc/systemd/system")?;
+        lab.unit(UNIT, root, "etc/systemd/system")?;
         files::write(root, CONFIG_FILE, &self.config(""))?;
         // Where the unit says, the program would be on the mount.
         files::copy(lab.program, root, "opt/store-mountd")?;
@@ -146,7 +159,9 @@ impl System {
     fn make_initrd(&self, lab: &Lab<'_>) -> Result<()> {
         let (root, units) = (&self.initrd, "usr/lib/systemd/system");
         files::copy(lab.program, root, "usr/bin/store-mountd")?;
-        lab.unit(root, units)?;
+        for unit in [UNIT, CHECK_UNIT] {
+            lab.unit(unit, root, units)?;
+        }
         files::write(root, CONFIG_FILE, &self.config("/sysroot"))?;
         files::copy(
             &guest_file("root/etc/systemd/journald.conf.d/vm.conf"),
@@ -159,10 +174,13 @@ impl System {
         drop_in(
             root,
             UNIT,
-            "[Unit]\nRequires=sysroot.mount\nAfter=sysroot.mount\nBefore=initrd-fs.target\n\
-             [Service]\nStandardError=journal+console\n",
+            "[Unit]\nConditionKernelCommandLine=!tvix-store-mount=off\n\
+             Requires=sysroot.mount\nAfter=sysroot.mount\nBefore=initrd-fs.target\n\
+             [Service]\nStandardError=journal+console\nRestart=on-abnormal\n",
         )?;
-        link_to(root, units, "initrd-fs.target.requires", UNIT)?;
+        for unit in [UNIT, CHECK_UNIT] {
+            link_to(root, units, "initrd-fs.target.requires", unit)?;
+        }
         if self.nix_store == NixStore::Overlay {
             files::copy_tree(&guest_file("overlay"), root)?;
             link_to(
@@ -177,8 +195,13 @@ impl System {
 
     /// The root's disk, as its files are now.
     pub(super) fn disk(&self) -> Result<Disk> {
+        self.disk_with_room(128)
+    }
+
+    /// The same, with so much room for what is written.
+    pub(super) fn disk_with_room(&self, mib: u64) -> Result<Disk> {
         let path = self.root.with_extension("img");
-        files::ext4(&self.root, "root", 128, &path)?;
+        files::ext4(&self.root, "root", mib, &path)?;
         Ok(Disk {
             path,
             serial: "root",

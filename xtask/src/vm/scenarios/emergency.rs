@@ -15,13 +15,22 @@ pub(super) fn run(lab: &Lab<'_>, report: &mut Report) -> Result<()> {
     let store = system.store();
     let away = store.with_extension("away");
     fs::rename(&store, &away)?;
-    boot(lab, report, &system, "missing")?;
+    let why = "/sysroot/var/lib/tvix-store-mount is not a store";
+    boot(lab, report, &system, "missing", why)?;
     fs::rename(&away, &store)?;
     damage_indexes(&store)?;
-    boot(lab, report, &system, "damaged")
+    let why = "the system in /sysroot cannot be started from its store: /nix/store/";
+    boot(lab, report, &system, "damaged", why)
 }
 
-fn boot(lab: &Lab<'_>, report: &mut Report, system: &System, kind: &'static str) -> Result<()> {
+/// The journal is to have `why`, and after it what to do.
+fn boot(
+    lab: &Lab<'_>,
+    report: &mut Report,
+    system: &System,
+    kind: &'static str,
+    why: &str,
+) -> Result<()> {
     let disk = system.disk()?;
     let mut machine = system.machine(lab, kind, &disk)?;
     machine.until = Some(SHELL);
@@ -34,15 +43,21 @@ fn boot(lab: &Lab<'_>, report: &mut Report, system: &System, kind: &'static str)
     // What a unit writes to the console goes to journald's, which is a terminal of its own here.
     let told = fs::read(lab.dir.join(format!("{kind}.journal")))?;
     let told = String::from_utf8_lossy(&told);
-    let line = told
+    let told: Vec<&str> = told
         .lines()
-        .find(|line| line.contains("store-mountd") && line.contains("/sysroot/var/lib"));
+        .skip_while(|line| !line.contains(why))
+        .collect();
     report.check(
         &format!("{kind}: the console says what is wrong"),
-        line.is_some(),
-        || "nothing of store-mountd's".to_owned(),
+        !told.is_empty(),
+        || format!("no line has '{why}'"),
     );
-    if let Some(line) = line {
+    report.check(
+        &format!("{kind}: and what to do"),
+        told.iter().any(|line| line.contains("store-mountd import")),
+        || "it does not".to_owned(),
+    );
+    for line in told.iter().take(4) {
         report.note(line.trim());
     }
     Ok(())

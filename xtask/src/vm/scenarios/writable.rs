@@ -1,5 +1,6 @@
 //! A system that boots from an overlay over the mount, and Nix on it.
 
+use super::boot;
 use crate::vm::files;
 use crate::vm::lab::Lab;
 use crate::vm::report::Report;
@@ -13,9 +14,5 @@ pub(super) fn run(lab: &Lab<'_>, report: &mut Report) -> Result<()> {
     files::write(&system.root, "vm/path-count", &count)?;
     let disk = system.disk()?;
     let machine = system.machine(lab, "writable", &disk)?;
-    let outcome = lab.run(&machine, report)?;
-    outcome.expect_orderly_end(report);
-    let (clean, said) = files::is_clean(&disk.path)?;
-    report.check("the root file system is clean", clean, || said);
-    Ok(())
+    boot::run_to_clean_end(lab, report, &machine, &disk)
 }
