@@ -44,6 +44,9 @@ if [ -f /vm/kills ]; then
     check "the worker was killed meanwhile" test "$(cat /run/kills)" -ge "$(cat /vm/kills)"
     value kills "$(cat /run/kills)"
 fi
+# A worker that was started since the switch to this root, too.
+sees_processes() { ! journalctl --boot --unit=$unit | grep 'not seen in /proc'; }
+check "its workers see who is killed" sees_processes
 note "status: $(property StatusText)"
 note "$(systemd-analyze time | head -n 1)"
 finish

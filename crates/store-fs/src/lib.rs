@@ -16,6 +16,8 @@ pub mod adapter;
 pub mod core;
 #[cfg(feature = "fuse")]
 pub mod fuse;
+#[cfg(feature = "fuse")]
+pub mod proc;
 mod state;
 
 pub use self::{

@@ -15,7 +15,8 @@ use goblin::elf::Elf;
 /// `init` it is, systemd; and of systemd the program that executes all others.
 const COMPANIONS: [&str; 2] = ["systemd/lib/systemd/systemd", "systemd-executor"];
 
-/// Where a library is looked for that no program names the directory of.
+/// Where a library is looked for that no program names the directory of, beside
+/// that of the interpreter.
 const LIBRARY_DIRS: [&str; 4] = ["/lib", "/usr/lib", "/lib64", "/usr/lib64"];
 
 /// Reads a program, and all that it needs to start, from the first to the last
@@ -47,6 +48,7 @@ pub(crate) fn read(program: &Path) -> Result<usize> {
 struct Files {
     known: BTreeSet<PathBuf>,
     left: Vec<PathBuf>,
+    interpreters_dir: Option<PathBuf>,
 }
 
 impl Files {
@@ -88,6 +90,8 @@ impl Files {
     fn add_libraries(&mut self, file: &Path, elf: &Elf<'_>) -> Result<()> {
         if let Some(interpreter) = elf.interpreter {
             self.add(interpreter.into())?;
+            let file = Path::new(interpreter).canonicalize()?;
+            self.interpreters_dir = file.parent().map(Path::to_owned);
         }
         let origin = file.parent().unwrap_or(Path::new("/")).to_string_lossy();
         let named = (elf.runpaths.iter().chain(&elf.rpaths))
@@ -99,6 +103,7 @@ impl Files {
         let dirs: Vec<PathBuf> = named
             .chain(LIBRARY_DIRS.map(str::to_owned))
             .map(PathBuf::from)
+            .chain(self.interpreters_dir.clone())
             .collect();
         for library in &elf.libraries {
             for dir in &dirs {
@@ -126,16 +131,19 @@ mod tests {
     use super::{Files, read};
 
     #[test]
-    fn this_program_starts_with_its_libraries() {
+    fn this_program_starts_with_its_interpreter_and_libraries() {
         let program = std::env::current_exe().unwrap();
-        let mut files = Files::default();
-        files.add(program.clone()).unwrap();
         let bytes = fs::read(&program).unwrap();
         let elf = goblin::elf::Elf::parse(&bytes).unwrap();
+        let mut files = Files::default();
         files.add_libraries(&program, &elf).unwrap();
-        let interpreter = Path::new(elf.interpreter.unwrap()).canonicalize().unwrap();
-        assert!(files.known.contains(&interpreter), "{files:?}");
-        assert!(read(&program).unwrap() > 1);
+        let interpreter = elf
+            .interpreter
+            .map(|path| Path::new(path).canonicalize().unwrap());
+        assert!(interpreter.is_none_or(|path| files.known.contains(&path)));
+        // A static program has neither.
+        assert!(files.known.len() >= elf.libraries.len(), "{files:?}");
+        assert!(read(&program).unwrap() > files.known.len());
     }
 
     #[test]

@@ -21,6 +21,7 @@ use clap::Args;
 use store_fs::{
     Filesystem, STATE_VERSION, State,
     fuse::{self, End, Serving},
+    proc,
 };
 
 use self::{backing::Brokered, removals::Removals};
@@ -33,6 +34,8 @@ use crate::{
 
 /// The link's number.
 const LINK: i32 = 3;
+/// That of `/proc`, if the supervisor has one.
+const PROC: i32 = 4;
 
 /// Serve a mount for the supervisor, which starts this.
 #[derive(Debug, Args)]
@@ -42,6 +45,9 @@ impl Worker {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let socket = inherited(LINK).context("this command is for the supervisor alone")?;
         let link = Arc::new(Link::from_fd(socket));
+        if let Ok(dir) = inherited(PROC) {
+            proc::take(dir);
+        }
         confine::expose_to_oom();
         let served = serve(&link);
         if let Err(error) = &served {

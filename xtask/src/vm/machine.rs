@@ -86,6 +86,12 @@ impl Machine {
     ) -> Result<Outcome> {
         let file = |kind: &str| dir.join(format!("{}.{kind}", self.name));
         let (console, results) = (file("console"), file("results"));
+        // Of a run before, they would be taken for this one's.
+        for old in [&console, &results] {
+            if old.exists() {
+                fs::remove_file(old).with_context(|| old.display().to_string())?;
+            }
+        }
         let mut command = self.command(dir, accelerator, &console, &results, &file("journal"));
         let log = file("qemu");
         let qemu_log = File::create(&log).with_context(|| log.display().to_string())?;

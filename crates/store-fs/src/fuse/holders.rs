@@ -1,12 +1,20 @@
 //! Who keeps a mount busy.
 
 use std::{
-    fmt, fs,
+    ffi::OsStr,
+    fmt,
     io::{BufRead, BufReader},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{Dir, Mode, OFlags, openat, readlinkat};
+
 use super::mountinfo::{self, Mount};
+use crate::proc;
 
 /// Something that uses a mount, so that it cannot be unmounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,24 +50,39 @@ impl fmt::Display for Holder {
 /// Nothing here touches the mount, which may not be served any more.
 pub(super) fn find(mount: &Mount) -> Vec<Holder> {
     let mut holders = mounts_below(mount);
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
+    let Ok(proc) = proc::dir() else {
+        return holders;
+    };
+    for name in names(proc, ".") {
+        let Some(pid) = name.parse().ok() else {
             continue;
         };
-        if let Some(used) = used_by(&entry.path(), mount) {
-            let command = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(process) = openat(proc, &name, flags, Mode::empty()) else {
+            continue;
+        };
+        if let Some(used) = used_by(&process, mount) {
+            let command = proc::read(&format!("{name}/comm")).unwrap_or_default();
             holders.push(Holder::Process {
                 pid,
-                command: command.trim_end().to_owned(),
+                command: String::from_utf8_lossy(&command).trim_end().to_owned(),
                 used,
             });
         }
     }
     holders
+}
+
+/// The names in a directory, as far as they can be read.
+fn names(parent: BorrowedFd<'_>, path: &str) -> Vec<String> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(dir) = openat(parent, path, flags, Mode::empty()).and_then(Dir::new) else {
+        return Vec::new();
+    };
+    let entries = dir.map_while(Result::ok);
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
 }
 
 fn mounts_below(mount: &Mount) -> Vec<Holder> {
@@ -76,28 +99,27 @@ fn mounts_below(mount: &Mount) -> Vec<Holder> {
         .collect()
 }
 
-fn used_by(process: &Path, mount: &Mount) -> Option<String> {
-    let inside = |link: &Path| {
-        let target = fs::read_link(link).ok()?;
-        mountinfo::is_under(&target, &mount.mountpoint).then(|| target.display().to_string())
+fn used_by(process: &OwnedFd, mount: &Mount) -> Option<String> {
+    let inside = |link: &str| {
+        let target = readlinkat(process, link, Vec::new()).ok()?;
+        let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+        mountinfo::is_under(target, &mount.mountpoint).then(|| target.display().to_string())
     };
     for what in ["cwd", "root", "exe"] {
-        if let Some(target) = inside(&process.join(what)) {
+        if let Some(target) = inside(what) {
             return Some(format!("{what} {target}"));
         }
     }
-    for fd in fs::read_dir(process.join("fd"))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        if let Some(target) = inside(&fd.path()) {
-            return Some(format!("fd {} {target}", fd.file_name().display()));
+    for fd in names(process.as_fd(), "fd") {
+        if let Some(target) = inside(&format!("fd/{fd}")) {
+            return Some(format!("fd {fd} {target}"));
         }
     }
     let (major, minor) = mount.device;
     let device = format!("{major:02x}:{minor:02x}");
-    let maps = BufReader::new(fs::File::open(process.join("maps")).ok()?);
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let maps = openat(process, "maps", flags, Mode::empty()).ok()?;
+    let maps = BufReader::new(std::fs::File::from(maps));
     maps.lines().map_while(Result::ok).find_map(|line| {
         // address perms offset device inode path
         let mut fields = line.split_ascii_whitespace();

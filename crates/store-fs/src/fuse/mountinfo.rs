@@ -2,10 +2,12 @@
 
 use std::{
     ffi::OsString,
-    fs, io,
+    io,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
 };
+
+use crate::proc;
 
 /// A line of mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +22,7 @@ pub(super) struct Mount {
 
 /// All mounts, later ones covering earlier ones of the same path.
 pub(super) fn read() -> io::Result<Vec<Mount>> {
-    let table = fs::read("/proc/self/mountinfo")?;
+    let table = proc::read("self/mountinfo")?;
     Ok(table.split(|&b| b == b'\n').filter_map(parse).collect())
 }
 

@@ -1,12 +1,13 @@
 //! Files, the network and other processes, by Landlock.
 
-use std::{fs::File, os::fd::BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use anyhow::{Context as _, Result};
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, Ruleset,
     RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
+use store_fs::proc;
 
 /// The newest whose restrictions were thought about. Later ones keep a process
 /// from naming sockets, and logging names the journal's.
@@ -28,9 +29,8 @@ pub(super) fn only_below(store: BorrowedFd<'_>, network: bool) -> Result<()> {
         .context("cannot make a rule for files")?
         .add_rule(PathBeneath::new(store, read))
         .context("cannot make a rule for the store")?;
-    // Whether who waits for an answer was killed is in /proc. In an initramfs
-    // that was left there is none.
-    if let Ok(proc) = File::open("/proc") {
+    // Whether who waits for an answer was killed is there.
+    if let Ok(proc) = proc::dir() {
         rules = rules
             .add_rule(PathBeneath::new(proc, read))
             .context("cannot make a rule for /proc")?;

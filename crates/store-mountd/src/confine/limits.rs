@@ -1,12 +1,14 @@
 //! Limits, memory, and the kernel's opinion of who may be killed.
 
-use std::fs;
+use std::io::{self, Write as _};
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use rustix::{
+    fs::OFlags,
     mm::{MlockAllFlags, mlockall},
     thread::{CapabilitySet, capabilities},
 };
+use store_fs::proc;
 
 /// Keeps the kernel from dumping this process, and those it starts, when it
 /// crashes.
@@ -59,10 +61,16 @@ pub(crate) fn lock_memory(locked: Locked) {
     }
 }
 
+const OOM_SCORE: &str = "self/oom_score_adj";
+
+fn set_oom_score(score: &str) -> io::Result<()> {
+    proc::open_at(OOM_SCORE, OFlags::WRONLY)?.write_all(score.as_bytes())
+}
+
 /// Has the kernel spare this process, and those it starts, when memory is
 /// short.
 pub(crate) fn protect_from_oom() {
-    if let Err(error) = fs::write("/proc/self/oom_score_adj", "-1000") {
+    if let Err(error) = set_oom_score("-1000") {
         tracing::debug!(%error, "the kernel does not spare this process when memory is short");
     }
 }
@@ -70,9 +78,8 @@ pub(crate) fn protect_from_oom() {
 /// Has the kernel choose this process after all others that it may choose: it
 /// was spared like who started it, but has more memory, and can be replaced.
 pub(crate) fn expose_to_oom() {
-    const FILE: &str = "/proc/self/oom_score_adj";
-    let spared = fs::read_to_string(FILE).is_ok_and(|score| score.trim() == "-1000");
-    if spared && let Err(error) = fs::write(FILE, "-900") {
+    let spared = proc::read(OOM_SCORE).is_ok_and(|score| score.trim_ascii() == b"-1000");
+    if spared && let Err(error) = set_oom_score("-900") {
         tracing::debug!(%error, "the kernel cannot choose this process when memory is short");
     }
 }

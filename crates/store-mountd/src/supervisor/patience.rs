@@ -7,14 +7,14 @@
 use std::{
     fs::File,
     io::{self, Read as _},
-    os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
 use rustix::{
-    fs::{Dir, Mode, OFlags, open, openat},
+    fs::{Dir, Mode, OFlags, openat},
     process::Pid,
 };
+use store_fs::proc;
 
 /// A worker that works all the time but does not answer hangs too, after so
 /// many times the deadline.
@@ -25,7 +25,6 @@ const STOPPED: u32 = 10;
 /// What is known of a silence.
 #[derive(Debug)]
 pub(super) struct Patience {
-    proc: OwnedFd,
     deadline: Duration,
     last: Option<(Instant, Seen)>,
     quiet: Duration,
@@ -59,9 +58,8 @@ pub(super) enum Verdict {
 
 impl Patience {
     pub(super) fn new(deadline: Duration) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        proc::dir()?;
         Ok(Self {
-            proc: open("/proc", flags, Mode::empty())?,
             deadline,
             last: None,
             quiet: Duration::ZERO,
@@ -129,7 +127,7 @@ impl Patience {
     fn see(&self, pid: Pid) -> io::Result<Seen> {
         let path = format!("{}/task", pid.as_raw_nonzero());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let tasks = openat(&self.proc, path, flags, Mode::empty())?;
+        let tasks = openat(proc::dir()?, path, flags, Mode::empty())?;
         let mut seen = Seen {
             stopped: true,
             ..Seen::default()

@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustix::process::{Pid, WaitIdStatus};
+use store_fs::proc;
 
 use super::{
     binary::{ARGV0, Binary, environment_without},
@@ -82,6 +83,7 @@ impl Process {
         let environment = environment_without(&notify::VARIABLES)?;
         let (stdout, stderr) = (io::stdout(), io::stderr());
         let fds = [null, stdout.as_fd(), stderr.as_fd(), theirs.as_fd()];
+        let fds: Vec<_> = fds.into_iter().chain(proc::dir().ok()).collect();
         Ok(Self {
             child: Child::spawn(binary.as_fd(), &arguments, &environment, &fds)?,
             link: ours,

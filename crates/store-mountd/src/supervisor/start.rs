@@ -18,6 +18,7 @@ use rustix::fs::{Mode, OFlags, open};
 use store_fs::{
     State,
     fuse::{BackingFiles, MountHandle, MountOptions, clear_dead, mount},
+    proc,
 };
 
 use super::{
@@ -48,7 +49,9 @@ pub(crate) fn run(
     faults: Faults,
     binary: Binary,
 ) -> Result<ExitCode> {
-    // First of all: every thread is to inherit it, and so is every worker, who
+    // While there is one. Where there is none, it is missed later.
+    let _ = proc::dir();
+    // Before all else: every thread is to inherit it, and so is every worker, who
     // are not to end by a signal for us.
     let signals = block_signals()?;
     let notifier = Notifier::from_environment();

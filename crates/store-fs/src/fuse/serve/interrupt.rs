@@ -7,48 +7,33 @@
 //! asker may follow, and of that nothing is said. So such askers are looked at
 //! again until they have their answer.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    os::fd::OwnedFd,
-};
+use std::io;
 
 use parking_lot::Mutex;
-use rustix::{
-    fs::{Mode, OFlags, open, openat},
-    process::getppid,
-};
+use rustix::process::getppid;
 
 use super::engine::{Engine, write_all};
 use crate::{
     fuse::wire::{self, Header, OUT_HEADER},
+    proc,
     state::desk::Card,
 };
 
 pub(super) struct Interrupts {
-    /// Opened before the root directory of the process becomes another.
-    proc: Option<OwnedFd>,
     waiting: Mutex<Vec<Card>>,
 }
 
 impl Interrupts {
     pub(super) fn new() -> Self {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let proc = open("/proc", flags, Mode::empty());
         // With the option hidepid, /proc shows no processes of others.
         let parent = getppid().map_or(1, |parent| parent.as_raw_pid() as u32);
-        let seen = match &proc {
-            Ok(proc) => status(proc, parent).map(drop),
-            Err(error) => Err((*error).into()),
-        };
-        if let Err(error) = seen {
+        if let Err(error) = status(parent) {
             tracing::warn!(
                 %error,
                 "other processes are not seen in /proc: who is killed waits for the end of its reads"
             );
         }
         Self {
-            proc: proc.ok(),
             waiting: Mutex::default(),
         }
     }
@@ -59,7 +44,7 @@ impl Interrupts {
             return;
         };
         match engine.desks.find(unique) {
-            Some(card) if self.is_killed(card.pid) => answer(engine, unique),
+            Some(card) if is_killed(card.pid) => answer(engine, unique),
             Some(card) => {
                 tracing::trace!(unique, pid = card.pid, "a request was interrupted");
                 self.waiting.lock().push(card);
@@ -89,7 +74,7 @@ impl Interrupts {
             if engine.desks.find(card.unique).is_none() {
                 continue;
             }
-            if self.is_killed(card.pid) {
+            if is_killed(card.pid) {
                 answer(engine, card.unique);
             } else {
                 left.push(card);
@@ -97,27 +82,18 @@ impl Interrupts {
         }
         self.waiting.lock().extend(left);
     }
-
-    /// Whether a thread has SIGKILL pending. It cannot be gone while it waits
-    /// for an answer; one that is not found is not to be seen.
-    fn is_killed(&self, pid: u32) -> bool {
-        let Some(proc) = &self.proc else {
-            return false;
-        };
-        // Of another PID namespace: it cannot be seen.
-        if pid == 0 {
-            return false;
-        }
-        status(proc, pid).is_ok_and(|status| has_sigkill(&status))
-    }
 }
 
-fn status(proc: &OwnedFd, pid: u32) -> io::Result<String> {
-    let path = format!("{pid}/status");
-    let file = openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut status = String::new();
-    File::from(file).read_to_string(&mut status)?;
-    Ok(status)
+/// Whether a thread has SIGKILL pending. It cannot be gone while it waits for an
+/// answer; one that is not found is not to be seen.
+fn is_killed(pid: u32) -> bool {
+    // Of another PID namespace: it cannot be seen.
+    pid != 0 && status(pid).is_ok_and(|status| has_sigkill(&status))
+}
+
+fn status(pid: u32) -> io::Result<String> {
+    let status = proc::read(&format!("{pid}/status"))?;
+    Ok(String::from_utf8_lossy(&status).into_owned())
 }
 
 fn has_sigkill(status: &str) -> bool {
@@ -159,10 +135,9 @@ mod tests {
 
     #[test]
     fn who_lives_is_not_killed() {
-        let interrupts = Interrupts::new();
-        assert!(!interrupts.is_killed(std::process::id()));
-        assert!(!interrupts.is_killed(0));
+        assert!(!is_killed(std::process::id()));
+        assert!(!is_killed(0));
         // As where /proc has the option hidepid.
-        assert!(!interrupts.is_killed(u32::MAX));
+        assert!(!is_killed(u32::MAX));
     }
 }
