@@ -2,6 +2,7 @@
 
 mod boot;
 mod crash;
+mod dracut;
 mod emergency;
 mod generation;
 mod hardening;
@@ -36,6 +37,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         summary: "a system whose every program is in /nix/store boots from the mount",
         measures: false,
         run: boot::run,
+    },
+    Scenario {
+        name: "dracut",
+        summary: "the same system boots with an initramfs by dracut",
+        measures: false,
+        run: dracut::run,
     },
     Scenario {
         name: "crash",
