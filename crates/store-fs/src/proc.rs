@@ -10,7 +10,7 @@ use std::{
     sync::OnceLock,
 };
 
-use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::fs::{Dir, Mode, OFlags, open, openat};
 
 static PROC: OnceLock<OwnedFd> = OnceLock::new();
 
@@ -56,11 +56,30 @@ pub fn read(path: &str) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The names in the directory of this path in the directory, without `.` and
+/// `..`.
+///
+/// # Errors
+///
+/// Those of [`open_at`] and of reading.
+pub fn names(path: &str) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in Dir::new(open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
     fn files_are_found_in_it() {
         let name = super::read("self/comm").unwrap();
         assert_eq!(name, std::fs::read("/proc/self/comm").unwrap());
+        let thread = rustix::thread::gettid().as_raw_pid().to_string();
+        assert!(super::names("self/task").unwrap().contains(&thread));
     }
 }

@@ -24,11 +24,12 @@ mod files;
 mod limits;
 mod syscalls;
 
-use std::{fs, os::fd::BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::{fs::fstat, process::geteuid, thread::CapabilitySet};
 use seccompiler::SeccompAction;
+use store_fs::proc;
 
 pub(crate) use self::limits::{
     Locked, expose_to_oom, lock_memory, no_core_dumps, protect_from_oom,
@@ -105,7 +106,7 @@ fn unknown_to_the_kernel() -> SeccompAction {
 /// What is taken away is taken from this thread and those it starts.
 fn require_one_thread() -> Result<()> {
     // Where /proc is not to be seen, nobody can tell.
-    let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    let threads = proc::names("self/task").map_or(1, |names| names.len());
     if threads != 1 {
         bail!("there are {threads} threads already, which would not be confined");
     }

@@ -62,15 +62,21 @@ impl Lab<'_> {
     /// The program, its units, its configuration, and the test's script, as files to lay over the
     /// root of a Debian system.
     pub(super) fn guest_files(&self, root: &Path, script: &str) -> Result<()> {
-        files::copy(self.program, root, "usr/bin/store-mountd")?;
-        for unit in [UNIT, CHECK_UNIT] {
-            self.unit(unit, root, "usr/lib/systemd/system")?;
-        }
+        self.package(root)?;
         files::write(root, CONFIG_FILE, &config("", "/nix/store"))?;
         let wants = root.join("etc/systemd/system/local-fs.target.wants");
         fs::create_dir_all(&wants).with_context(|| wants.display().to_string())?;
         symlink(format!("/usr/lib/systemd/system/{UNIT}"), wants.join(UNIT))?;
         self.script(root, script)
+    }
+
+    /// The program and its units, where a package has them.
+    pub(super) fn package(&self, root: &Path) -> Result<()> {
+        files::copy(self.program, root, "usr/bin/store-mountd")?;
+        for unit in [UNIT, CHECK_UNIT] {
+            self.unit(unit, root, "usr/lib/systemd/system")?;
+        }
+        Ok(())
     }
 
     /// A unit as it is shipped.

@@ -158,10 +158,7 @@ impl System {
     /// directory does not start it.
     fn make_initrd(&self, lab: &Lab<'_>) -> Result<()> {
         let (root, units) = (&self.initrd, "usr/lib/systemd/system");
-        files::copy(lab.program, root, "usr/bin/store-mountd")?;
-        for unit in [UNIT, CHECK_UNIT] {
-            lab.unit(unit, root, units)?;
-        }
+        lab.package(root)?;
         files::write(root, CONFIG_FILE, &self.config("/sysroot"))?;
         files::copy(
             &guest_file("root/etc/systemd/journald.conf.d/vm.conf"),

@@ -4,14 +4,11 @@ use std::{
     ffi::OsStr,
     fmt,
     io::{BufRead, BufReader},
-    os::{
-        fd::{AsFd as _, BorrowedFd, OwnedFd},
-        unix::ffi::OsStrExt as _,
-    },
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Dir, Mode, OFlags, openat, readlinkat};
+use rustix::fs::{OFlags, readlinkat};
 
 use super::mountinfo::{self, Mount};
 use crate::proc;
@@ -50,18 +47,11 @@ impl fmt::Display for Holder {
 /// Nothing here touches the mount, which may not be served any more.
 pub(super) fn find(mount: &Mount) -> Vec<Holder> {
     let mut holders = mounts_below(mount);
-    let Ok(proc) = proc::dir() else {
-        return holders;
-    };
-    for name in names(proc, ".") {
+    for name in proc::names(".").unwrap_or_default() {
         let Some(pid) = name.parse().ok() else {
             continue;
         };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let Ok(process) = openat(proc, &name, flags, Mode::empty()) else {
-            continue;
-        };
-        if let Some(used) = used_by(&process, mount) {
+        if let Some(used) = used_by(&name, mount) {
             let command = proc::read(&format!("{name}/comm")).unwrap_or_default();
             holders.push(Holder::Process {
                 pid,
@@ -71,18 +61,6 @@ pub(super) fn find(mount: &Mount) -> Vec<Holder> {
         }
     }
     holders
-}
-
-/// The names in a directory, as far as they can be read.
-fn names(parent: BorrowedFd<'_>, path: &str) -> Vec<String> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(dir) = openat(parent, path, flags, Mode::empty()).and_then(Dir::new) else {
-        return Vec::new();
-    };
-    let entries = dir.map_while(Result::ok);
-    entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect()
 }
 
 fn mounts_below(mount: &Mount) -> Vec<Holder> {
@@ -99,9 +77,10 @@ fn mounts_below(mount: &Mount) -> Vec<Holder> {
         .collect()
 }
 
-fn used_by(process: &OwnedFd, mount: &Mount) -> Option<String> {
+fn used_by(process: &str, mount: &Mount) -> Option<String> {
     let inside = |link: &str| {
-        let target = readlinkat(process, link, Vec::new()).ok()?;
+        let link = format!("{process}/{link}");
+        let target = readlinkat(proc::dir().ok()?, link, Vec::new()).ok()?;
         let target = Path::new(OsStr::from_bytes(target.as_bytes()));
         mountinfo::is_under(target, &mount.mountpoint).then(|| target.display().to_string())
     };
@@ -110,16 +89,15 @@ fn used_by(process: &OwnedFd, mount: &Mount) -> Option<String> {
             return Some(format!("{what} {target}"));
         }
     }
-    for fd in names(process.as_fd(), "fd") {
+    for fd in proc::names(&format!("{process}/fd")).unwrap_or_default() {
         if let Some(target) = inside(&format!("fd/{fd}")) {
             return Some(format!("fd {fd} {target}"));
         }
     }
     let (major, minor) = mount.device;
     let device = format!("{major:02x}:{minor:02x}");
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let maps = openat(process, "maps", flags, Mode::empty()).ok()?;
-    let maps = BufReader::new(std::fs::File::from(maps));
+    let maps = proc::open_at(&format!("{process}/maps"), OFlags::RDONLY).ok()?;
+    let maps = BufReader::new(maps);
     maps.lines().map_while(Result::ok).find_map(|line| {
         // address perms offset device inode path
         let mut fields = line.split_ascii_whitespace();

@@ -5,15 +5,11 @@
 //! and neither did the supervisor. Then its threads wait for each other.
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
+    io,
     time::{Duration, Instant},
 };
 
-use rustix::{
-    fs::{Dir, Mode, OFlags, openat},
-    process::Pid,
-};
+use rustix::process::Pid;
 use store_fs::proc;
 
 /// A worker that works all the time but does not answer hangs too, after so
@@ -125,31 +121,14 @@ impl Patience {
     }
 
     fn see(&self, pid: Pid) -> io::Result<Seen> {
-        let path = format!("{}/task", pid.as_raw_nonzero());
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let tasks = openat(proc::dir()?, path, flags, Mode::empty())?;
+        let tasks = format!("{}/task", pid.as_raw_nonzero());
         let mut seen = Seen {
             stopped: true,
             ..Seen::default()
         };
-        for entry in Dir::read_from(&tasks)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if !name[0].is_ascii_digit() {
-                continue;
-            }
-            let path = [name, b"/stat"].concat();
-            let Ok(stat) = openat(
-                &tasks,
-                path,
-                OFlags::RDONLY | OFlags::CLOEXEC,
-                Mode::empty(),
-            ) else {
-                continue;
-            };
-            let mut text = String::new();
-            if File::from(stat).read_to_string(&mut text).is_ok() {
-                seen.add(&text);
+        for task in proc::names(&tasks)? {
+            if let Ok(stat) = proc::read(&format!("{tasks}/{task}/stat")) {
+                seen.add(&String::from_utf8_lossy(&stat));
             }
         }
         Ok(seen)

@@ -3,7 +3,7 @@
 use super::boot;
 use crate::process;
 use crate::vm::files;
-use crate::vm::lab::{CHECK_UNIT, Lab, UNIT, config, guest_file};
+use crate::vm::lab::{Lab, config, guest_file};
 use crate::vm::report::Report;
 use crate::vm::system::{NixStore, System};
 use crate::workspace;
@@ -29,10 +29,7 @@ pub(super) fn run(lab: &Lab<'_>, report: &mut Report) -> Result<()> {
 fn initrd(lab: &Lab<'_>) -> Result<PathBuf> {
     let dir = lab.disks()?;
     let (tree, made) = (dir.join("dracut-files"), dir.join("dracut-initrd"));
-    files::copy(lab.program, &tree, "usr/bin/store-mountd")?;
-    for unit in [UNIT, CHECK_UNIT] {
-        lab.unit(unit, &tree, "usr/lib/systemd/system")?;
-    }
+    lab.package(&tree)?;
     let module = tree
         .join("usr/lib")
         .join(MODULE.replace('/', "/modules.d/"));
